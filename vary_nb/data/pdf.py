@@ -4,7 +4,7 @@
 __all__ = ['UP', 'DOWN', 'SPLIT', 'open_pdf', 'Line', 'upright', 'letters', 'is_cjk', 'reading_order', 'page_lines', 'odd_share',
            'page_pixels']
 
-# %% ../../nbs/07_pdf.ipynb #67f99142
+# %% ../../nbs/07_pdf.ipynb #726e17c8
 import math, re, unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from ..core import BadInput, Skip
 UP,DOWN = .9,.25      # a glyph's cell reaches so far above and below the baseline, in font sizes
 SPLIT = {'ﬀ':'ff', 'ﬁ':'fi', 'ﬂ':'fl', 'ﬃ':'ffi', 'ﬄ':'ffl', 'ﬅ':'st', 'ﬆ':'st', 'ĳ':'ij', 'Ĳ':'IJ'}
 
-# %% ../../nbs/07_pdf.ipynb #804078ee
+# %% ../../nbs/07_pdf.ipynb #36a3ffe5
 def open_pdf(
     path, # of the file
 ):
@@ -39,8 +39,8 @@ def open_pdf(
         raise BadInput(f'{path}: no pages' + (', the file is damaged or cut off; get it again' if doc.is_repaired else ''))
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #495502a9
-@dataclass
+# %% ../../nbs/07_pdf.ipynb #3d358143
+@dataclass(eq=False)
 class Line:
     "One line of text on a page."
     text:str          # exactly what is drawn; ligatures as letters
@@ -50,7 +50,7 @@ class Line:
     block:int=0       # lines of one paragraph share it
     why:str=''        # why the text cannot be trusted; '' for a good line
 
-# %% ../../nbs/07_pdf.ipynb #314fdb4f
+# %% ../../nbs/07_pdf.ipynb #a9ab8727
 def upright(page):
     "Turn a page so that most of its text can be read: what is shown decides, not what /Rotate says."
     votes = Counter()
@@ -59,10 +59,10 @@ def upright(page):
     if votes: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #e37b27d7
+# %% ../../nbs/07_pdf.ipynb #1d468bea
 _FLAGS = 0 if pymupdf is None else pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
 
-# %% ../../nbs/07_pdf.ipynb #74c48dec
+# %% ../../nbs/07_pdf.ipynb #ede30ad7
 def letters(
     c:str, # one character of a PDF's text layer
 )->str:
@@ -72,10 +72,10 @@ def letters(
     if 0xfb00<=o<=0xfb06 or 0x1d400<=o<=0x1d7ff or 0x2e80<=o<=0x2fdf or 0xf900<=o<=0xfaff: return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #bf20e646
+# %% ../../nbs/07_pdf.ipynb #804395de
 def is_cjk(c): return '\u2e80'<=c<='\u9fff' or '\uf900'<=c<='\ufaff' or '\uff00'<=c<='\uffef' or '\U00020000'<=c<='\U0003ffff'
 
-# %% ../../nbs/07_pdf.ipynb #5f9299f7
+# %% ../../nbs/07_pdf.ipynb #069392a4
 _ACCENTS = frozenset('`´¨ˆ˜¯˘˙˚¸˛˝ˇ')
 def _chars(line, turn):
     "(character, x0, x1, baseline, size, why) of a raw line, ligatures taken apart; a space is (' ', ...)."
@@ -94,7 +94,7 @@ def _chars(line, turn):
             out += [(t, x0+(x1-x0)*k/n, x0+(x1-x0)*(k+1)/n, y, s['size'], why) for k,t in enumerate(text)]
     return out
 
-# %% ../../nbs/07_pdf.ipynb #7fb38b51
+# %% ../../nbs/07_pdf.ipynb #7ba8bcb1
 def _join(chars):
     "Text with its spaces, and glyph rows: a space between Latin letters is the document's, one beside Chinese must be seen."
     text,rows,prev,space = '',[],None,False
@@ -106,7 +106,7 @@ def _join(chars):
         text += c; rows.append((ord(c), x0, y-UP*size, x1, y+DOWN*size)); prev,space = (c,x1),False
     return text, np.array(rows, np.float32).reshape(-1,5)
 
-# %% ../../nbs/07_pdf.ipynb #d6d16771
+# %% ../../nbs/07_pdf.ipynb #5f0ccd18
 def _line(chars, block, rotated):
     "A `Line` from the characters of one baseline."
     text,g = _join(chars)
@@ -115,7 +115,7 @@ def _line(chars, block, rotated):
     why = 'rotated' if rotated else next((c[5] for c in chars if c[5]), '')
     return Line(text, (float(g[:,1].min()), float(g[:,2].min()), float(g[:,3].max()), float(g[:,4].max())), g, size, block, why)
 
-# %% ../../nbs/07_pdf.ipynb #1f9d37a7
+# %% ../../nbs/07_pdf.ipynb #27e2113f
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -140,7 +140,7 @@ def reading_order(
     for j in range(n): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #240a7068
+# %% ../../nbs/07_pdf.ipynb #9fc93644
 def page_lines(
     page,           # of an open document
     everything=False, # also the lines whose text cannot be trusted, with the reason in `why`
@@ -164,7 +164,7 @@ def page_lines(
     lines = [l for j in reading_order(boxes) for l in blocks[j]]
     return lines if everything else [l for l in lines if not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #76e3959c
+# %% ../../nbs/07_pdf.ipynb #734cc5fe
 def odd_share(
     text:str,
 )->float:
@@ -172,7 +172,7 @@ def odd_share(
     seen = [c for c in text if not c.isspace()]
     return sum(n for c,n in Counter(seen).items() if not _plausible(c))/max(1, len(seen))
 
-# %% ../../nbs/07_pdf.ipynb #d6dabdcb
+# %% ../../nbs/07_pdf.ipynb #7a687ed3
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
@@ -182,7 +182,7 @@ def _plausible(c):
         return False
     return o<0x530 or 0x1e00<=o<=0x2bff or 0x3000<=o<=0x30ff or 0x3200<=o<=0x33ff or 0xff00<=o<=0xffef or 0x1d400<=o<=0x1d7ff
 
-# %% ../../nbs/07_pdf.ipynb #b8e78dcf
+# %% ../../nbs/07_pdf.ipynb #33e40c4e
 def page_pixels(
     page,                  # of an open document
     dpi:float=150,         # resolution
