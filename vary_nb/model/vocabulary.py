@@ -6,7 +6,7 @@
 __all__ = ['MICRO', 'image_tokens', 'check_sizes', 'VaryVisionConfig', 'PatchEmbed', 'MLP', 'Block', 'LayerNorm2d',
            'init_weights', 'VisionVocabulary']
 
-# %% ../../nbs/22_vocabulary.ipynb #05cc5e01
+# %% ../../nbs/22_vocabulary.ipynb #3feb94b7
 from math import log2
 
 import torch
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ..core import BadInput
 from .attention import FORMS, Attention, partition, unpartition
 
-# %% ../../nbs/22_vocabulary.ipynb #606ad951
+# %% ../../nbs/22_vocabulary.ipynb #bff470e2
 def image_tokens(
     h:int,      # height of the picture in pixels
     w:int,      # width
@@ -31,7 +31,7 @@ def image_tokens(
         f'at most {rows*patch}x{cols*patch}; resize or pad it')
     return (h//side) * (w//side)
 
-# %% ../../nbs/22_vocabulary.ipynb #a89fc7b4
+# %% ../../nbs/22_vocabulary.ipynb #dbb75362
 def check_sizes(
     c, # anything with the attributes of `VaryVisionConfig`
 ):
@@ -49,7 +49,7 @@ def check_sizes(
         need(halves>0 and halves%1==0, 'patch_size', 'must be a power of two for the conv stem')
         need(c.hidden_size%2**(halves-1)==0, 'hidden_size', f'must be a multiple of {2**(halves-1):.0f} for the conv stem')
 
-# %% ../../nbs/22_vocabulary.ipynb #b727a420
+# %% ../../nbs/22_vocabulary.ipynb #1f9d4b17
 MICRO = dict(patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, mlp_dim=64, window_size=3,
     global_layers=(2,), grid=(8,16), neck=16, c2=32, c3=64)
 
@@ -87,7 +87,7 @@ class VaryVisionConfig(PreTrainedConfig):
 
     def tokens(self, h:int, w:int)->int: return image_tokens(h, w, self.patch_size, self.grid)  # pixels in
 
-# %% ../../nbs/22_vocabulary.ipynb #09e65083
+# %% ../../nbs/22_vocabulary.ipynb #ae61c7ca
 class PatchEmbed(nn.Module):
     "From pixels to a map of cells, one for each patch."
     def __init__(self,
@@ -107,7 +107,7 @@ class PatchEmbed(nn.Module):
         "Embed the patches; the channels move to the end."
         return self.proj(x).permute(0, 2, 3, 1)
 
-# %% ../../nbs/22_vocabulary.ipynb #759e4c73
+# %% ../../nbs/22_vocabulary.ipynb #0e3ee1a5
 class MLP(nn.Module):
     "Two linear layers with a GELU between them."
     def __init__(self,
@@ -123,7 +123,7 @@ class MLP(nn.Module):
         "Work on each cell alone."
         return self.lin2(self.act(self.lin1(x)))
 
-# %% ../../nbs/22_vocabulary.ipynb #f6fef31f
+# %% ../../nbs/22_vocabulary.ipynb #ae0f00fc
 class Block(GradientCheckpointingLayer):
     "One ViTDet block: attention, in windows or over the whole map, then an MLP."
     def __init__(self,
@@ -148,7 +148,7 @@ class Block(GradientCheckpointingLayer):
         x = x + y
         return x + self.mlp(self.norm2(x))
 
-# %% ../../nbs/22_vocabulary.ipynb #e0a96470
+# %% ../../nbs/22_vocabulary.ipynb #b4211146
 class LayerNorm2d(nn.LayerNorm):
     "Layer norm over the channels of a map that has them first."
     def forward(self,
@@ -157,7 +157,7 @@ class LayerNorm2d(nn.LayerNorm):
         "Normalise each cell by itself."
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-# %% ../../nbs/22_vocabulary.ipynb #a6c704fe
+# %% ../../nbs/22_vocabulary.ipynb #6e03ff78
 def init_weights(
     m:nn.Module, # one module of the network
 ):
@@ -169,7 +169,7 @@ def init_weights(
     elif isinstance(m, Attention): nn.init.zeros_(m.rel_pos_h), nn.init.zeros_(m.rel_pos_w)
     elif hasattr(m, 'pos_embed'): nn.init.trunc_normal_(m.pos_embed, std=.02)  # `VisionVocabulary`, below
 
-# %% ../../nbs/22_vocabulary.ipynb #6512e9b8
+# %% ../../nbs/22_vocabulary.ipynb #ee959ad6
 class VisionVocabulary(nn.Module):
     "The network that turns a page into image tokens."
     def __init__(self,
