@@ -17,7 +17,9 @@ from .corpus import Corpus, Font, find_fonts, list_files, random_text
 from .pdf import DOWN, UP, odd_share, open_pdf, page_lines, page_pixels, upright
 
 # %% ../../nbs/11_documents.ipynb #c8a1feed
-TOKEN = re.compile(r'\n|[^\S\n]+|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef“”‘’…—]+[，。、；：？！”’）》〉】」』〕…—％]*|[（《〈“‘【「『〔]*[^\s（《〈“‘【「『〔]?[，。、；：？！“”’）》〉】」』〕…—％]*')
+_HAN = r'\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef'
+_CLOSE = '[，。、；：？！”’）》〉】」』〕…—％]*'
+TOKEN = re.compile(rf'\n|[^\S\n]+|[（《〈“‘【「『〔]*[{_HAN}]{_CLOSE}|[^\s{_HAN}]+{_CLOSE}')
 
 # %% ../../nbs/11_documents.ipynb #45460702
 def wrap(
@@ -42,26 +44,35 @@ def wrap(
     return lines
 
 # %% ../../nbs/11_documents.ipynb #843afbcb
+@lru_cache(4096)
+def _face(path, index, px): return ImageFont.truetype(path, px, index=index, layout_engine=ImageFont.Layout.BASIC), {}, {}
+
 class Type:
-    "One or two fonts at a size; every glyph is drawn once and kept."
+    "One or two fonts at a size; every glyph is measured once, and drawn once when it is first needed."
     def __init__(self,
         font:Font,            # draws everything the other does not
         px:int,               # font size, pixels
         latin:Font|None=None, # draws Latin letters, digits and their marks, and only these
     ):
-        self.px,self.fonts,self.kept = px,[font]+[latin]*(latin is not None),{}
-        self.faces = [ImageFont.truetype(f.path, px, index=f.index, layout_engine=ImageFont.Layout.BASIC) for f in self.fonts]
+        self.px,self.fonts = px,[font]+[latin]*(latin is not None)
+        self.faces = [_face(f.path, f.index, px) for f in self.fonts]     # shared by all pairings of a font
     def which(self, c): return int(len(self.fonts)>1 and c<'\u2000' and ord(c) in self.fonts[1].codes)
     def drawable(self, text):
         "The text without the characters that have no glyph."
         return ''.join(c for c in text if ord(c) in self.fonts[0].codes or c=='\n' or self.which(c))
+    def advance(self, c):
+        "How far the pen moves, in pixels."
+        face,widths,_ = self.faces[self.which(c)]
+        if c not in widths: widths[c] = face.getlength(c)
+        return widths[c]
     def glyph(self, c):
         "(advance, right of the pen, below the baseline, ink): ink is a grey image, None for a blank."
-        if c not in self.kept:
-            face = self.faces[self.which(c)]; mask,(dx,dy) = face.getmask2(c, 'L', anchor='ls')
+        face,_,kept = self.faces[self.which(c)]
+        if c not in kept:
+            mask,(dx,dy) = face.getmask2(c, 'L', anchor='ls')
             ink = Image.fromarray(np.array(mask, np.uint8).reshape(mask.size[::-1])) if all(mask.size) else None
-            self.kept[c] = face.getlength(c), dx, dy, ink
-        return self.kept[c]
+            kept[c] = self.advance(c), dx, dy, ink
+        return kept[c]
 
 # %% ../../nbs/11_documents.ipynb #3e00cf5d
 @lru_cache(1024)
@@ -141,7 +152,7 @@ class TextPages:
         blocks,pitch,style = _layout(self.size, px, self.lines, r)        # where text may stand
         room = sum(b[2]*b[3] for b in blocks)/(px*(1 if self.lang=='zh' else .42))
         source = 'random' if r.random()<self.random_share else 'corpus'
-        text = random_text(r, self.lang, int(room*1.1)+60) if source=='random' else self.corpus.text(r, int(room*1.1)+60)
+        text = random_text(r, self.lang, int(room*1.1)+20) if source=='random' else self.corpus.text(r, int(room*1.1)+20)
         cover,text,glyphs = draw_text(type_.drawable(text), type_, blocks, pitch, self.size, zoom, **style)
         im = develop(cover, r, least=max(.7, (12 if self.lang=='zh' else 9.5)/px))
         meta = dict(source=source, font=font.name, px=px, **({'latin':latin.name} if latin else {}))
@@ -190,8 +201,7 @@ def draw_text(
     "Fill the blocks with lines of text, and say exactly what stands where."
     z,(h,w) = zoom,size
     cover = Image.new('L', (round(w*z), round(h*z))); pen = ImageDraw.Draw(cover)
-    got = [type_.glyph(c) for c in text]
-    step = np.array([0]+[g[0]+track*z for g in got]); edges = step.cumsum().tolist()
+    step = np.array([0]+[type_.advance(c)+track*z for c in text]); edges = step.cumsum().tolist()
     drawn,boxes,done = [],[],0
     lines = wrap(text, edges, min(b[2] for b in blocks)*z, indent*z)
     for bx,by,bw,rows in blocks:
@@ -201,7 +211,7 @@ def draw_text(
             x,y = bx*z+indent*z*first+(0 if stretch else free*shift)-edges[a],round((by+k*pitch)*z)
             for j in range(a, b):
                 if text[j]==' ': x += stretch; continue
-                _,dx,dy,ink = got[j]
+                _,dx,dy,ink = type_.glyph(text[j])
                 if ink: pen.bitmap((round(x+edges[j])+dx, y+dy), ink, fill=255)
                 boxes.append((ord(text[j]), x+edges[j], y-UP*type_.px, x+edges[j+1], y+DOWN*type_.px))
             drawn.append(text[a:b])
