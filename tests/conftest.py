@@ -1,0 +1,31 @@
+"Fixtures for all tests. Nothing here, nor in any test, reaches beyond this machine."
+import os, socket
+
+import pytest
+
+from helpers import ENV
+
+os.environ.update({k:v for k,v in ENV.items() if k!='PYTHONPATH'})
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    "A connection to another machine is an error."
+    connect = socket.socket.connect
+    def local_only(self, address):
+        if self.family!=socket.AF_UNIX and str(address[0]) not in ('127.0.0.1', '::1', 'localhost', '0.0.0.0'):
+            raise AssertionError(f'a test wants to connect to {address}')
+        return connect(self, address)
+    monkeypatch.setattr(socket.socket, 'connect', local_only)
+
+
+@pytest.fixture(scope='session')
+def micro(tmp_path_factory):
+    "A folder with untrained weights of the smallest size, as `save_pretrained` writes it."
+    import torch
+    from vary_nb.model.vary import build
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp('weights')/'micro'
+    model,processor = build('micro')
+    model.save_pretrained(folder); processor.save_pretrained(folder)
+    return folder
