@@ -40,6 +40,17 @@ class Runner(NotebookClient):
         return await super().async_execute_cell(cell, cell_index, **kw)
 
 
+def thin(nb):
+    "Drop what a reader without a kernel cannot see: widget states, second encodings of a picture, output of hidden cells."
+    nb.metadata.pop('widgets', None)
+    for c in nb.cells:
+        if c.cell_type!='code': continue
+        if re.search(r'^#\|\s*hide\s*$', c.source, re.M): c.outputs = []
+        c.outputs = [o for o in c.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+        for o in c.outputs:
+            if 'image/png' in o.get('data', {}): o['data'].pop('image/jpeg', None)
+
+
 def run(path, flags, timeout=600):
     "Execute one notebook in place."
     from nbdev.clean import clean_nb
@@ -48,6 +59,7 @@ def run(path, flags, timeout=600):
     client = Runner(nb, timeout=timeout, kernel_name='python3', resources=dict(metadata=dict(path=str(path.parent))))
     client.flags = flags
     client.execute()
+    thin(nb)
     nb.metadata['vary_nb'] = dict(code=code_hash(nb))
     tmp = path.with_suffix('.ipynb.tmp')
     nbformat.write(nb, tmp); os.replace(tmp, path)
