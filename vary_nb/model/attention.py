@@ -6,12 +6,12 @@
 __all__ = ['FORMS', 'partition', 'unpartition', 'relative', 'offset_logits', 'attend_eager', 'augment', 'attend_bmm',
            'attend_sdpa', 'Attention']
 
-# %% ../../nbs/21_attention.ipynb #74a3139b
+# %% ../../nbs/21_attention.ipynb #eb91d51c
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../../nbs/21_attention.ipynb #f84f445c
+# %% ../../nbs/21_attention.ipynb #33240308
 def partition(
     x:Tensor,  # map (b,h,w,d)
     size:int,  # window side, in cells
@@ -22,7 +22,7 @@ def partition(
     x = x.view(b, x.shape[1]//size, size, x.shape[2]//size, size, d)
     return x.transpose(2, 3).reshape(-1, size, size, d)
 
-# %% ../../nbs/21_attention.ipynb #113ba901
+# %% ../../nbs/21_attention.ipynb #43879bf1
 def unpartition(
     x:Tensor,  # windows (b*windows,size,size,d)
     h:int,     # rows of the map they came from
@@ -34,7 +34,7 @@ def unpartition(
     x = x.view(-1, rows, cols, size, size, d).transpose(2, 3)
     return x.reshape(-1, rows*size, cols*size, d)[:, :h, :w]
 
-# %% ../../nbs/21_attention.ipynb #3e85ec2e
+# %% ../../nbs/21_attention.ipynb #0698551e
 def relative(
     table:Tensor,  # one row per offset (2*size-1,e), offset 0 in the middle
     n:int,         # length of the side, at most `size`
@@ -45,7 +45,7 @@ def relative(
     i = torch.arange(n, device=table.device)
     return table[i[:, None] - i + size-1]
 
-# %% ../../nbs/21_attention.ipynb #625c202e
+# %% ../../nbs/21_attention.ipynb #7000c38b
 def offset_logits(
     q:Tensor,      # queries (b,k,n,e), n = h*w
     rel_h:Tensor,  # table of the row offsets (2*rows-1,e)
@@ -60,7 +60,7 @@ def offset_logits(
     to_cols = torch.einsum('bkhwe,wje->bkhwj', q, relative(rel_w, w).to(q.dtype))
     return to_rows.reshape(b, k, n, h), to_cols.reshape(b, k, n, w)
 
-# %% ../../nbs/21_attention.ipynb #9837a374
+# %% ../../nbs/21_attention.ipynb #f2cbd778
 def attend_eager(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -73,7 +73,7 @@ def attend_eager(
     bias = to_rows[..., :, None] + to_cols[..., None, :]     # (b,k,n,h,w)
     return (logits + bias.flatten(-2)).softmax(-1).to(v.dtype) @ v
 
-# %% ../../nbs/21_attention.ipynb #68a7fa34
+# %% ../../nbs/21_attention.ipynb #b7093ec7
 def augment(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -87,7 +87,7 @@ def augment(
     where = torch.cat([row, col], -1).expand(*k.shape[:2], -1, -1)              # (b,k,n,h+w)
     return torch.cat([q*q.shape[-1]**-.5, to_rows, to_cols], -1), torch.cat([k, where], -1)
 
-# %% ../../nbs/21_attention.ipynb #79057761
+# %% ../../nbs/21_attention.ipynb #9206c690
 def attend_bmm(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -99,7 +99,7 @@ def attend_bmm(
     q,k = augment(q, k, to_rows, to_cols)
     return (q @ k.transpose(-1, -2)).softmax(-1).to(v.dtype) @ v
 
-# %% ../../nbs/21_attention.ipynb #ba36b8e6
+# %% ../../nbs/21_attention.ipynb #ed46cce1
 def attend_sdpa(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -114,7 +114,7 @@ def attend_sdpa(
     q,k,v = (F.pad(t, (0, wide-t.shape[-1])) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, scale=1.)[..., :e]
 
-# %% ../../nbs/21_attention.ipynb #7b4d58af
+# %% ../../nbs/21_attention.ipynb #86d3ee23
 FORMS = {'eager': attend_eager, 'bmm': attend_bmm, 'sdpa': attend_sdpa}
 
 class Attention(nn.Module):

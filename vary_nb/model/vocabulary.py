@@ -6,7 +6,7 @@
 __all__ = ['MICRO', 'image_tokens', 'check_sizes', 'VaryVisionConfig', 'PatchEmbed', 'MLP', 'Block', 'LayerNorm2d',
            'init_weights', 'VisionVocabulary']
 
-# %% ../../nbs/22_vocabulary.ipynb #3feb94b7
+# %% ../../nbs/22_vocabulary.ipynb #6cb8e5ba
 from math import log2
 
 import torch
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ..core import BadInput
 from .attention import FORMS, Attention, partition, unpartition
 
-# %% ../../nbs/22_vocabulary.ipynb #bff470e2
+# %% ../../nbs/22_vocabulary.ipynb #082ea59e
 def image_tokens(
     h:int,      # height of the picture in pixels
     w:int,      # width
@@ -31,14 +31,15 @@ def image_tokens(
         f'at most {rows*patch}x{cols*patch}; resize or pad it')
     return (h//side) * (w//side)
 
-# %% ../../nbs/22_vocabulary.ipynb #dbb75362
+# %% ../../nbs/22_vocabulary.ipynb #6b7d2292
 def check_sizes(
     c, # anything with the attributes of `VaryVisionConfig`
 ):
     "Refuse sizes that cannot work together."
     def need(ok, key, why):
         if not ok: raise BadInput(f'{key}={getattr(c, key)!r}: {why}')
-    last,halves = c.num_hidden_layers-1,log2(c.patch_size)
+    last = c.num_hidden_layers-1
+    need(c.patch_size>0, 'patch_size', 'must be at least 1')
     need(c.hidden_size%c.num_attention_heads==0, 'hidden_size', f'must be a multiple of {c.num_attention_heads} heads')
     need(all(0<=i<=last for i in c.global_layers), 'global_layers', f'layers are counted from 0 to {last}')
     need(len(c.grid)==2 and all(n>0 and n%4==0 for n in c.grid), 'grid', 'must be two multiples of 4')
@@ -46,10 +47,12 @@ def check_sizes(
     need(c.attention in ('auto', *FORMS), 'attention', f"must be one of {', '.join(('auto', *FORMS))}")
     need(c.stem in ('patch', 'conv'), 'stem', 'must be patch or conv')
     if c.stem=='conv':
+        halves = log2(c.patch_size)
         need(halves>0 and halves%1==0, 'patch_size', 'must be a power of two for the conv stem')
-        need(c.hidden_size%2**(halves-1)==0, 'hidden_size', f'must be a multiple of {2**(halves-1):.0f} for the conv stem')
+        least = 2**int(halves-1)
+        need(c.hidden_size%least==0, 'hidden_size', f'must be a multiple of {least} for the conv stem')
 
-# %% ../../nbs/22_vocabulary.ipynb #1f9d4b17
+# %% ../../nbs/22_vocabulary.ipynb #95079a4e
 MICRO = dict(patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, mlp_dim=64, window_size=3,
     global_layers=(2,), grid=(8,16), neck=16, c2=32, c3=64)
 
@@ -87,7 +90,7 @@ class VaryVisionConfig(PreTrainedConfig):
 
     def tokens(self, h:int, w:int)->int: return image_tokens(h, w, self.patch_size, self.grid)  # pixels in
 
-# %% ../../nbs/22_vocabulary.ipynb #ae61c7ca
+# %% ../../nbs/22_vocabulary.ipynb #ad81bb06
 class PatchEmbed(nn.Module):
     "From pixels to a map of cells, one for each patch."
     def __init__(self,
@@ -107,7 +110,7 @@ class PatchEmbed(nn.Module):
         "Embed the patches; the channels move to the end."
         return self.proj(x).permute(0, 2, 3, 1)
 
-# %% ../../nbs/22_vocabulary.ipynb #0e3ee1a5
+# %% ../../nbs/22_vocabulary.ipynb #7f038da0
 class MLP(nn.Module):
     "Two linear layers with a GELU between them."
     def __init__(self,
@@ -123,7 +126,7 @@ class MLP(nn.Module):
         "Work on each cell alone."
         return self.lin2(self.act(self.lin1(x)))
 
-# %% ../../nbs/22_vocabulary.ipynb #ae0f00fc
+# %% ../../nbs/22_vocabulary.ipynb #56712df9
 class Block(GradientCheckpointingLayer):
     "One ViTDet block: attention, in windows or over the whole map, then an MLP."
     def __init__(self,
@@ -148,7 +151,7 @@ class Block(GradientCheckpointingLayer):
         x = x + y
         return x + self.mlp(self.norm2(x))
 
-# %% ../../nbs/22_vocabulary.ipynb #b4211146
+# %% ../../nbs/22_vocabulary.ipynb #e97510b0
 class LayerNorm2d(nn.LayerNorm):
     "Layer norm over the channels of a map that has them first."
     def forward(self,
@@ -157,7 +160,7 @@ class LayerNorm2d(nn.LayerNorm):
         "Normalise each cell by itself."
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-# %% ../../nbs/22_vocabulary.ipynb #6e03ff78
+# %% ../../nbs/22_vocabulary.ipynb #5758c88b
 def init_weights(
     m:nn.Module, # one module of the network
 ):
@@ -169,7 +172,7 @@ def init_weights(
     elif isinstance(m, Attention): nn.init.zeros_(m.rel_pos_h), nn.init.zeros_(m.rel_pos_w)
     elif hasattr(m, 'pos_embed'): nn.init.trunc_normal_(m.pos_embed, std=.02)  # `VisionVocabulary`, below
 
-# %% ../../nbs/22_vocabulary.ipynb #ee959ad6
+# %% ../../nbs/22_vocabulary.ipynb #ee8b4d6e
 class VisionVocabulary(nn.Module):
     "The network that turns a page into image tokens."
     def __init__(self,
