@@ -129,9 +129,10 @@ class TextPages:
         exclude=(),         # words; fonts whose name or path contains one are never used
         lines=None,         # (fewest, most) lines; None: mostly as many as fit
         builtin:bool=True,  # see `Corpus`
+        wear:float=1.,      # share of samples that are coloured, noisy or soft; the rest is black on white
     ):
         self.corpus,self.lang,self.seed,self.n = Corpus(sources, lang, builtin),lang,seed,n
-        self.size,self.text_px,self.random_share,self.lines = tuple(size or (1024,768)),tuple(text_px),random_share,lines
+        self.size,self.text_px,self.random_share,self.lines,self.wear = tuple(size or (1024,768)),tuple(text_px),random_share,lines,wear
         if self.size[0]<1.3*text_px[0]+2: raise BadInput(f'TextPages: text of {text_px[0]} px does not fit in size={self.size}; want a height of {int(1.3*text_px[0])+3} or more')
         drop = lambda fs: [f for f in fs if not any(x.lower() in f'{f.name} {f.path}'.lower() for x in exclude)]
         self.fonts = drop(fonts if fonts is not None else find_fonts(lang))
@@ -154,7 +155,8 @@ class TextPages:
         source = 'random' if r.random()<self.random_share else 'corpus'
         text = random_text(r, self.lang, int(room*1.1)+20) if source=='random' else self.corpus.text(r, int(room*1.1)+20)
         cover,text,glyphs = draw_text(type_.drawable(text), type_, blocks, pitch, self.size, zoom, **style)
-        im = develop(cover, r, least=max(.7, (12 if self.lang=='zh' else 9.5)/px))
+        plain = self.wear<1 and r.random()>=self.wear
+        im = Image.eval(cover, lambda v: 255-v).convert('RGB') if plain else develop(cover, r, least=max(.7, (12 if self.lang=='zh' else 9.5)/px))
         meta = dict(source=source, font=font.name, px=px, **({'latin':latin.name} if latin else {}))
         return Sample([im], [('',text)], lang=self.lang, meta=meta, glyphs=glyphs)
 
