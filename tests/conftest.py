@@ -19,6 +19,18 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, 'connect', local_only)
 
 
+@pytest.fixture
+def vary(capsys):
+    "The command line without a new process: vary('read', file, ...) -> (exit code, stdout, stderr)."
+    def run(*args):
+        from vary_nb.cli import main
+        capsys.readouterr()
+        try: status = main([str(a) for a in args])
+        except SystemExit as e: status = e.code
+        return status or 0, *capsys.readouterr()
+    return run
+
+
 @pytest.fixture(scope='session')
 def micro(tmp_path_factory):
     "A folder with untrained weights of the smallest size, as `save_pretrained` writes it."
