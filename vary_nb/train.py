@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['parse_levels', 'pick_level', 'collate', 'glyph_cells', 'GlyphHeads', 'TrainStep', 'orthogonalise', 'Muon',
            'optimisers', 'fast_bf16', 'schedule', 'TrainConfig', 'evaluate', 'save_checkpoint', 'load_checkpoint',
-           'header', 'read_log', 'Samples', 'train', 'Log', 'main']
+           'header', 'read_log', 'Log', 'Stop', 'Samples', 'train', 'main']
 
-# %% ../nbs/31_train.ipynb #21b880c3
+# %% ../nbs/31_train.ipynb #1a1fabe1
 import argparse, dataclasses, json, math, os, platform, shutil, signal, subprocess, sys, time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,16 +19,14 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core import BadInput, count_params, device, rng, sha256
 from .data.recipes import load_recipe
-from .metrics import cer
 from .model.vary import build, load
 
-# %% ../nbs/31_train.ipynb #460a725c
+# %% ../nbs/31_train.ipynb #ca18f2c3
 def parse_levels(
     text:str, # such as '1x2,1x4,2x8'
 )->list:      # [(rows, cols)] in image tokens
@@ -49,7 +47,7 @@ def pick_level(
     r = rng(seed, 'level', step)
     return int(r.integers(top)) if top and r.random()<mix else top
 
-# %% ../nbs/31_train.ipynb #4f7b512f
+# %% ../nbs/31_train.ipynb #bb6a6c84
 def collate(
     samples,     # one size
     processor,   # VaryProcessor
@@ -97,7 +95,7 @@ def glyph_cells(
     paper = [(*p, 0) for p in dict.fromkeys(paper) if p not in full and samples[p[0]].glyphs is not None]
     return torch.tensor([(*p, k) for p,k in full.items()] + paper, dtype=torch.long).reshape(-1,4)
 
-# %% ../nbs/31_train.ipynb #52f58cd3
+# %% ../nbs/31_train.ipynb #336f83af
 class GlyphHeads(nn.Module):
     "Which character is in a cell, asked of the neck map and of the image tokens (ours, used in training only)."
     def __init__(self,
@@ -154,7 +152,7 @@ class TrainStep(nn.Module):
             out |= dict(total=out['text'] + self.weight*glyph, glyph=glyph, neck=a, token=b)
         return out
 
-# %% ../nbs/31_train.ipynb #83caa756
+# %% ../nbs/31_train.ipynb #83f9e6f8
 def orthogonalise(
     x:Tensor,    # a stack of matrices (n,rows,cols)
     rounds:int=5, # of the polynomial
@@ -196,7 +194,7 @@ class Muon(torch.optim.Optimizer):
                 for p,du in zip(ps, u):
                     p.mul_(1-group['lr']*group['weight_decay']).sub_(du, alpha=group['lr']*.2*max(shape)**.5)
 
-# %% ../nbs/31_train.ipynb #1a77da8b
+# %% ../nbs/31_train.ipynb #63f0a020
 def optimisers(
     step:nn.Module,     # a `TrainStep`
     lr:float,           # AdamW's learning rate
@@ -239,7 +237,7 @@ def schedule(
     if kind=='constant': return f
     raise BadInput(f"schedule {kind!r} is not one of wsd, cosine, constant")
 
-# %% ../nbs/31_train.ipynb #e3886457
+# %% ../nbs/31_train.ipynb #9ebdd2d3
 @dataclass
 class TrainConfig:
     "Everything a training run depends on."
@@ -290,7 +288,7 @@ class TrainConfig:
             out.setdefault(name, []).append(path)
         return out
 
-# %% ../nbs/31_train.ipynb #a0a44747
+# %% ../nbs/31_train.ipynb #776d9d4c
 @torch.no_grad()
 def evaluate(
     model, processor,  # as from `load`
@@ -298,6 +296,7 @@ def evaluate(
     most:int=512,      # tokens to write at most
 )->dict: # cer, n, by language, and the first readings
     "Read samples greedily and compare."
+    from vary_nb.metrics import cer # here, so that training alone needs no edit distances
     was = model.training; model.eval()
     inputs = processor(images=[s.images[0] for s in samples]).to(model.device)
     most = min(most, 8 + max(len(processor.tokenizer(s.text).input_ids) for s in samples)*5//4)
@@ -310,7 +309,7 @@ def evaluate(
         out[f'cer_{lang}'] = cer([got[i] for i in rows], [truth[i] for i in rows])
     return out | dict(readings=[[truth[i], got[i]] for i in range(min(3, len(truth)))])
 
-# %% ../nbs/31_train.ipynb #891809b8
+# %% ../nbs/31_train.ipynb #697d7537
 def save_checkpoint(
     folder,       # where
     step:TrainStep, # the model and its heads
@@ -347,7 +346,7 @@ def load_checkpoint(
     for o,s in zip(opts, saved['opts']): o.load_state_dict(s)
     return json.loads((Path(folder)/'train.json').read_text())
 
-# %% ../nbs/31_train.ipynb #d7b1421c
+# %% ../nbs/31_train.ipynb #52e4174b
 def header(
     cfg:TrainConfig, # the settings
     **more,          # anything worth knowing
@@ -373,7 +372,45 @@ def read_log(
             if i<len(lines)-1: raise BadInput(f'{path}: line {i+1} is not JSON') from None
     return out
 
-# %% ../nbs/31_train.ipynb #9a815fdb
+# %% ../nbs/31_train.ipynb #e287daec
+class Log:
+    "One line of JSON to a file, one readable line to standard error."
+    def __init__(self,
+        path,      # log.jsonl
+        main=True, # only one process writes
+    ):
+        self.path,self.main,self.rows = Path(path),main,[]
+        if main: self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, row, cfg=None, done=0.):
+        "Append one record."
+        self.rows.append(row)
+        if not self.main: return
+        with open(self.path, 'a') as f: f.write(json.dumps(row, ensure_ascii=False) + '\n')
+        if 'ms' in row:
+            of = f"/{cfg.steps:05d}" if cfg.steps else ''
+            eta = row['seconds']/60*(1-done)/max(done, 1e-9)
+            line = f"step {row['step']:05d}{of} | level {row['level'][0]}x{row['level'][1]} | loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['ms']} ms | eta {eta:.1f}m"
+        else: line = ' | '.join(f'{k} {v}' for k,v in row.items() if k in ('kind','note','step','level','cer','cer_en','cer_zh','finished','params'))
+        print(line, file=sys.stderr, flush=True)
+
+class Stop:
+    "A polite stop: SIGTERM and Ctrl-C end the run after the current step."
+    def __init__(self):
+        self.flag,self.old = False,{}
+        for s in (signal.SIGTERM, signal.SIGINT):
+            try: self.old[s] = signal.signal(s, self._set)
+            except ValueError: pass # not in the main thread: there are no signals to catch
+    def _set(self, *_): self.flag = True
+    def asked(self, acc): return self.same(acc, float(self.flag))>0
+    def same(self, acc, x):
+        "The largest value over all processes, so that all decide alike."
+        if acc.num_processes==1: return x
+        return acc.gather(torch.tensor([x], device=acc.device, dtype=torch.float32)).max().item()
+    def restore(self):
+        for s,h in self.old.items(): signal.signal(s, h)
+
+# %% ../nbs/31_train.ipynb #cc0eecd5
 class Samples:
     "Numbered samples of every level of a recipe; those of a seed of its own are held out."
     def __init__(self,
@@ -428,7 +465,7 @@ def train(
     log = Log(out/'log.jsonl', acc.is_main_process)
     note = 'start' if fresh else f"resumed at step {state['step']}"
     log(header(cfg, note=note, params=count_params(model), processes=acc.num_processes, precision=precision))
-    stop = _Stop(); began = saved = time.time() - state['seconds']; saved += state['seconds']; window = Counter(); tick = time.time()
+    stop = Stop(); began = saved = time.time() - state['seconds']; saved += state['seconds']; window = Counter(); tick = time.time()
     over = lambda: max(state['step']/cfg.steps if cfg.steps else 0, (time.time()-began)/60/cfg.minutes if cfg.minutes else 0)
     while not stop.asked(acc) and (done := stop.same(acc, over())) < 1:
         k = pick_level(cfg.seed, state['step'], state['top'], cfg.mix); level = levels[k]
@@ -473,44 +510,7 @@ def train(
     stop.restore()
     return log.rows
 
-# %% ../nbs/31_train.ipynb #fc7d2542
-class Log:
-    "One line of JSON to a file, one readable line to standard error."
-    def __init__(self,
-        path,      # log.jsonl
-        main=True, # only one process writes
-    ):
-        self.path,self.main,self.rows = Path(path),main,[]
-        if main: self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, row, cfg=None, done=0.):
-        "Append one record."
-        self.rows.append(row)
-        if not self.main: return
-        with open(self.path, 'a') as f: f.write(json.dumps(row, ensure_ascii=False) + '\n')
-        if 'ms' in row:
-            of = f"/{cfg.steps:05d}" if cfg.steps else ''
-            eta = row['seconds']/60*(1-done)/max(done, 1e-9)
-            line = f"step {row['step']:05d}{of} | level {row['level'][0]}x{row['level'][1]} | loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['ms']} ms | eta {eta:.1f}m"
-        else: line = ' | '.join(f'{k} {v}' for k,v in row.items() if k in ('kind','note','step','level','cer','cer_en','cer_zh','finished','params'))
-        print(line, file=sys.stderr, flush=True)
-
-class _Stop:
-    "A polite stop: SIGTERM and Ctrl-C end the run after the current step."
-    def __init__(self):
-        self.flag,self.old = False,{}
-        for s in (signal.SIGTERM, signal.SIGINT):
-            try: self.old[s] = signal.signal(s, self._set)
-            except ValueError: pass # not in the main thread: there are no signals to catch
-    def _set(self, *_): self.flag = True
-    def asked(self, acc): return self.same(acc, float(self.flag))>0
-    def same(self, acc, x):
-        "The largest value over all processes, so that all decide alike."
-        if acc.num_processes==1: return x
-        return acc.gather(torch.tensor([x], device=acc.device, dtype=torch.float32)).max().item()
-    def restore(self):
-        for s,h in self.old.items(): signal.signal(s, h)
-
+# %% ../nbs/31_train.ipynb #9e21ac40
 def main(argv=None)->int:
     "The command line: every field of TrainConfig is an option."
     ap = argparse.ArgumentParser('vary-nb train', description='Train a Vary-tiny. A run that was interrupted goes on when started again with the same --out.',
