@@ -6,18 +6,17 @@
 __all__ = ['BadInput', 'Skip', 'Sample', 'rng', 'first_draws', 'open_image', 'encode_image', 'atomic_path', 'device',
            'count_params', 'sha256', 'progress', 'contact_sheet']
 
-# %% ../nbs/00_core.ipynb #f20bcbd8
+# %% ../nbs/00_core.ipynb #13b2be08
 import hashlib, io, os, sys, tempfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageOps
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_core.ipynb #dbc85080
+# %% ../nbs/00_core.ipynb #f28d38e5
 class BadInput(ValueError):
     "Something the user gave us cannot be used; the message is one line and says what to do."
 
@@ -30,7 +29,7 @@ class Skip(Exception):
         super().__init__(f'{reason}: {detail}' if detail else reason)
         self.reason,self.detail = reason,detail
 
-# %% ../nbs/00_core.ipynb #bde5a0ff
+# %% ../nbs/00_core.ipynb #31383755
 @dataclass
 class Sample:
     "Pictures and the conversation about them."
@@ -72,7 +71,7 @@ class Sample:
         return cls(list(images), list(zip(values[::2], values[1::2])), d.get('kind', 'document'), d.get('lang', 'en'),
                    d.get('meta', {}), glyphs)
 
-# %% ../nbs/00_core.ipynb #1c3cf196
+# %% ../nbs/00_core.ipynb #bc7eb485
 def rng(
     seed:int, # the seed of the whole data set
     *keys,    # the address of this draw: strings and integers
@@ -82,7 +81,7 @@ def rng(
     halves = [h for w in words for h in (w & 0xffff_ffff, w>>32 & 0xffff_ffff)] # two words each, so that no two addresses run together
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(halves)))
 
-# %% ../nbs/00_core.ipynb #a77fea79
+# %% ../nbs/00_core.ipynb #9de143be
 def first_draws(
     seed:int=0,  # the seed to look at
     rows:int=24, # samples per row of the picture
@@ -91,7 +90,7 @@ def first_draws(
     "The first random number of each of rows x cols addresses."
     return np.array([[rng(seed, 'page', r*cols+c).random() for c in range(cols)] for r in range(rows)])
 
-# %% ../nbs/00_core.ipynb #a912529d
+# %% ../nbs/00_core.ipynb #17a07b42
 def _rgb(im):
     "8-bit RGB on white from any mode PIL knows."
     if im.mode in ('I;16','I;16B','I;16L','I','F'):
@@ -120,7 +119,7 @@ def open_image(
     except Image.DecompressionBombError as e: raise BadInput(f'{name}: {e}; make it smaller first') from None
     except (OSError, SyntaxError, ValueError, EOFError) as e: raise BadInput(f'{name}: not a readable image ({e})') from None
 
-# %% ../nbs/00_core.ipynb #9ff6ad60
+# %% ../nbs/00_core.ipynb #4ca81465
 _FORMATS = dict(webp=dict(format='WEBP', lossless=True, quality=20, method=2), jpeg=dict(format='JPEG', quality=90), png=dict(format='PNG'))
 
 def encode_image(
@@ -131,7 +130,7 @@ def encode_image(
     if fmt not in _FORMATS: raise BadInput(f'image format {fmt!r} is not one of {", ".join(_FORMATS)}')
     b = io.BytesIO(); im.save(b, **_FORMATS[fmt]); return b.getvalue()
 
-# %% ../nbs/00_core.ipynb #0ad4111a
+# %% ../nbs/00_core.ipynb #b6677423
 @contextmanager
 def atomic_path(
     path, # where the finished file shall be
@@ -145,24 +144,25 @@ def atomic_path(
     finally:
         if os.path.exists(tmp): os.remove(tmp)
 
-# %% ../nbs/00_core.ipynb #1f5aed02
+# %% ../nbs/00_core.ipynb #f0050145
 def device(
     name:str|None=None, # cpu, cuda, cuda:1, mps; None: the best there is
-)->torch.device:
+)->'torch.device':
     "The device to compute on."
+    import torch # takes seconds: not before it is needed
     if name is None: name = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     d = torch.device(name)
     if d.type=='cuda' and not torch.cuda.is_available(): raise BadInput(f'device {name!r}: no CUDA device here; use --device cpu')
     return d
 
-# %% ../nbs/00_core.ipynb #9467ed37
+# %% ../nbs/00_core.ipynb #e493e971
 def count_params(
-    module:torch.nn.Module, # any model
+    module, # any torch module
 )->int:
     "Parameters of a model; shared ones count once."
     return sum(p.numel() for p in module.parameters())
 
-# %% ../nbs/00_core.ipynb #e48ec5fe
+# %% ../nbs/00_core.ipynb #44d04f62
 def sha256(
     path, # file, or bytes
 )->str:
@@ -173,7 +173,7 @@ def sha256(
         while chunk := f.read(1<<20): h.update(chunk)
     return h.hexdigest()
 
-# %% ../nbs/00_core.ipynb #e1a68498
+# %% ../nbs/00_core.ipynb #4e3b8ee5
 def progress(
     it,          # what to go through
     total=None,  # its length, if it does not know
@@ -183,7 +183,7 @@ def progress(
     quiet = not sys.stderr.isatty() and 'ipykernel' not in sys.modules
     return tqdm(it, total=total, desc=desc, leave=False, disable=quiet or bool(os.environ.get('IN_TEST')))
 
-# %% ../nbs/00_core.ipynb #342de5d4
+# %% ../nbs/00_core.ipynb #2adc278a
 def contact_sheet(
     images,          # PIL images of any size
     captions=None,   # one short line under each, or None
