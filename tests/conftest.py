@@ -1,5 +1,5 @@
 "Fixtures for all tests. Nothing here, nor in any test, reaches beyond this machine."
-import os, socket
+import os, shutil, socket
 
 import pytest
 
@@ -41,3 +41,20 @@ def micro(tmp_path_factory):
     model,processor = build('micro')
     model.save_pretrained(folder); processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope='session')
+def browser(tmp_path_factory):
+    "Headless Chromium with a profile of its own."
+    found = {name: shutil.which(name) for name in ('chromium','chromedriver')}
+    found['chromium'] = found['chromium'] or shutil.which('google-chrome') or shutil.which('chromium-browser')
+    if not all(found.values()): pytest.skip(f'browser tests need Chromium and chromedriver (make system): {found}')
+    from selenium import webdriver
+    options = webdriver.ChromeOptions(); options.binary_location = found['chromium']
+    options.set_capability('goog:loggingPrefs', {'browser':'ALL'})
+    for flag in ('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+                 '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(found['chromedriver']))
+    yield driver
+    driver.quit()

@@ -1,5 +1,5 @@
 "What several test files share: where things are, how to start a Python, small PDFs."
-import os, subprocess, sys
+import os, socket, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,3 +46,8 @@ def make_pdf(path, pages=1, lines=TEXT*2, size=(400,300), **save):
         for k,line in enumerate(lines): page.insert_text((20, 30+20*k), line, fontsize=11)
     doc.save(str(path), **save)
     return path
+
+
+def free_port():
+    "A port nobody listens on."
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
