@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'page_lines', 'page_pixels',
            'upright', 'odd_share']
 
-# %% ../../nbs/07_pdf.ipynb #fdf348f0
+# %% ../../nbs/07_pdf.ipynb #8b254998
 import math, unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput
 
-# %% ../../nbs/07_pdf.ipynb #374ee96d
+# %% ../../nbs/07_pdf.ipynb #3b90b537
 def open_pdf(
     path, # of the file
 ):
@@ -33,12 +33,13 @@ def open_pdf(
     try: doc = pymupdf.open(str(p), filetype='pdf')
     except (pymupdf.FileDataError, RuntimeError, ValueError):
         raise BadInput(f'{path}: not a PDF, or too damaged to open; get it again') from None
+    if not doc.is_pdf: raise BadInput(f'{path}: not a PDF, but something else under that name')
     if doc.needs_pass: raise BadInput(f'{path}: encrypted, needs a password; save a copy without one')
     if doc.page_count<1:              # never ask such a document for page -1: the search for it does not end
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #a31e2245
+# %% ../../nbs/07_pdf.ipynb #ed7f27c3
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -50,7 +51,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #6cd34bfb
+# %% ../../nbs/07_pdf.ipynb #11434950
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -62,7 +63,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #e877c7f1
+# %% ../../nbs/07_pdf.ipynb #2edb385b
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -72,7 +73,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #af4ece5a
+# %% ../../nbs/07_pdf.ipynb #f330cb04
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -105,7 +106,7 @@ class Line:
         box = tuple(float(v) for v in (g[:,1].min(), g[:,2].min(), g[:,3].max(), g[:,4].max()))
         return cls(text, box, g, sizes.most_common(1)[0][0], block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #a21000f3
+# %% ../../nbs/07_pdf.ipynb #c836976f
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -128,7 +129,7 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #f5b86d06
+# %% ../../nbs/07_pdf.ipynb #7b2afce2
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -168,7 +169,7 @@ def page_lines(
     boxes = [np.concatenate([np.min([l.box[:2] for l in b], 0), np.max([l.box[2:] for l in b], 0)]) for b in blocks]
     return [l for j in reading_order(boxes) for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #b9baeccd
+# %% ../../nbs/07_pdf.ipynb #38b9b5f9
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -184,7 +185,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #c3efd62b
+# %% ../../nbs/07_pdf.ipynb #071f8919
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -197,7 +198,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #a3a204cc
+# %% ../../nbs/07_pdf.ipynb #196837de
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
