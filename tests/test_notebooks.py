@@ -140,6 +140,15 @@ def test_export_and_clean_change_nothing(tmp_path):
     assert not [p.name for p in NBS if (tmp_path/'nbs'/p.name).read_bytes()!=p.read_bytes()], 'run nbdev_clean'
 
 
+def test_links_lead_somewhere():
+    "From the two READMEs and from every chapter; the index is written for the place where README.md lies."
+    texts = [(ROOT/name, (ROOT/name).read_text('utf8')) for name in ('README.md','README.zh-CN.md')]
+    texts += [(p, '\n'.join(prose(p))) for p in NBS if p.stem!='index']
+    lost = [(p.name, to) for p,text in texts for to in re.findall(r'\]\(([^)#\s]+)[^)]*\)', text)
+            if not re.match(r'https?:|mailto:|attachment:', to) and not (p.parent/to).exists()]
+    assert not lost
+
+
 def test_readme_is_the_index():
     from nbconvert import MarkdownExporter
     body,_ = MarkdownExporter().from_filename(str(ROOT/'nbs/index.ipynb'))
