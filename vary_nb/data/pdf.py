@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'page_lines', 'page_pixels',
            'upright', 'odd_share']
 
-# %% ../../nbs/07_pdf.ipynb #8b254998
+# %% ../../nbs/07_pdf.ipynb #73d2ce48
 import math, unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput
 
-# %% ../../nbs/07_pdf.ipynb #3b90b537
+# %% ../../nbs/07_pdf.ipynb #95b10920
 def open_pdf(
     path, # of the file
 ):
@@ -39,7 +39,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #ed7f27c3
+# %% ../../nbs/07_pdf.ipynb #de6d0a96
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -51,7 +51,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #11434950
+# %% ../../nbs/07_pdf.ipynb #34102c00
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -63,7 +63,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #2edb385b
+# %% ../../nbs/07_pdf.ipynb #929a76e0
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -73,7 +73,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #f330cb04
+# %% ../../nbs/07_pdf.ipynb #f2ced141
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -91,22 +91,24 @@ class Line:
         why:str='',  # a reason that holds for the whole line
     ):
         "A line from characters on one baseline, or None if nothing is drawn."
-        text,rows,last,space,odd = '',[],None,False,''
+        text,rows,odd,space = [],[],'',False
+        end = None                                          # of the glyph before; is it Chinese, is it an accent?
         for c,x0,x1,y,size,doubt in chars:
             if c==' ': space = True; continue
-            if last:
-                gap = (x0-last[1])/size; a,b = is_cjk(last[0]),is_cjk(c)
-                if gap>=.4 if a and b else gap>=.15 if a or b else space or gap>.15: text += ' '
-                if last[2] and gap<-.3 or doubt=='accent' and gap<-.3: odd = odd or 'loose accent'
-            if doubt!='accent': odd = odd or doubt
-            text += c; rows.append((ord(c), x0, y-UP*size, x1, y+DOWN*size))
-            last,space = (c, x1, doubt=='accent'),False
+            cjk = c>'\u2e7f' and is_cjk(c); accent = doubt=='accent'
+            if end is not None:
+                gap = (x0-end)/size
+                if gap>=.4 if cjk and cjk0 else gap>=.15 if cjk or cjk0 else space or gap>.15: text.append(' ')
+                if gap<-.3 and (accent or accent0): odd = odd or 'loose accent'
+            if doubt and not accent: odd = odd or doubt
+            text.append(c); rows.append((ord(c), x0, y-UP*size, x1, y+DOWN*size))
+            end,cjk0,accent0,space = x1,cjk,accent,False
         if not rows: return None
         g = np.array(rows, np.float32); sizes = Counter(round(c[4], 2) for c in chars if c[0]!=' ')
         box = tuple(float(v) for v in (g[:,1].min(), g[:,2].min(), g[:,3].max(), g[:,4].max()))
-        return cls(text, box, g, sizes.most_common(1)[0][0], block, why or odd)
+        return cls(''.join(text), box, g, sizes.most_common(1)[0][0], block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #c836976f
+# %% ../../nbs/07_pdf.ipynb #4257901a
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -129,7 +131,7 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #7b2afce2
+# %% ../../nbs/07_pdf.ipynb #a580623a
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -137,14 +139,15 @@ def _chars(line, turn):
     "(character, x0, x1, baseline, size, why) of a raw line; `turn` maps to the page as shown."
     out = []
     for s in line['spans']:
-        size = s['size']
+        size,alpha = s['size'],s.get('alpha', 255)
         for c in s['chars']:
             (x0,_,x1,_),(_,y),t = c['bbox'],c['origin'],c['c']
             if turn is not None: (x0,_,x1,_),(_,y) = pymupdf.Rect(c['bbox'])*turn,pymupdf.Point(c['origin'])*turn
             if t.isspace(): out.append((' ', x0, x1, y, size, '')); continue
             if out and out[-1][0]==t and abs(out[-1][1]-x0)<.2*size and abs(out[-1][3]-y)<.2*size: continue
-            why,t = doubt(t, s.get('alpha', 255)),letters(t); step = (x1-x0)/max(1, len(t))
-            for k,part in enumerate(t): out.append((part, x0+k*step, x0+k*step+step, y, size, why))
+            if alpha and '!'<=t<='~' and t!='`': out.append((t, x0, x1, y, size, '')); continue   # most of them
+            why,t = doubt(t, alpha),letters(t); step = (x1-x0)/max(1, len(t))
+            out += [(part, x0+k*step, x0+k*step+step, y, size, why) for k,part in enumerate(t)]
     return out
 
 def page_lines(
@@ -169,7 +172,7 @@ def page_lines(
     boxes = [np.concatenate([np.min([l.box[:2] for l in b], 0), np.max([l.box[2:] for l in b], 0)]) for b in blocks]
     return [l for j in reading_order(boxes) for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #38b9b5f9
+# %% ../../nbs/07_pdf.ipynb #2742f378
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -185,7 +188,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #071f8919
+# %% ../../nbs/07_pdf.ipynb #9e9bc4a7
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -198,7 +201,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #196837de
+# %% ../../nbs/07_pdf.ipynb #a5eefc74
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
