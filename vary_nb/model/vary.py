@@ -7,7 +7,7 @@ __all__ = ['SPECIAL', 'WEIGHTS', 'prefix', 'build_tokenizer', 'VaryConfig', 'pre
            'VaryImageProcessor', 'VaryProcessor', 'splice', 'VaryOutput', 'VaryPreTrainedModel',
            'VaryForConditionalGeneration', 'shipped', 'build', 'load', 'interpolate_positions']
 
-# %% ../../nbs/30_vary.ipynb #87c1576b
+# %% ../../nbs/30_vary.ipynb #57bf105a
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from ..core import BadInput, open_image
 from ..data.corpus import charset
 from .vocabulary import VaryVisionConfig, VisionVocabulary, init_weights
 
-# %% ../../nbs/30_vary.ipynb #2e0660a0
+# %% ../../nbs/30_vary.ipynb #0c6cd747
 def prefix(
     rows:int,         # rows of image tokens
     cols:int,         # image tokens in a row
@@ -45,7 +45,7 @@ def prefix(
     grid = [1 + r*C + c for r in range(rows) for c in range(cols)]
     return tokens, [0] + grid + [R*C+1]
 
-# %% ../../nbs/30_vary.ipynb #b5c518ac
+# %% ../../nbs/30_vary.ipynb #c0ce4b57
 SPECIAL = ['<pad>', '</s>', '<img>', '<imgpad>', '</img>'] # ids 0..4 of our own tokenizers
 
 def build_tokenizer(
@@ -60,7 +60,7 @@ def build_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=t, pad_token='<pad>', eos_token='</s>', bos_token='</s>',
         additional_special_tokens=SPECIAL[2:], clean_up_tokenization_spaces=False, padding_side='left')
 
-# %% ../../nbs/30_vary.ipynb #3aae03a7
+# %% ../../nbs/30_vary.ipynb #b5b19965
 class VaryConfig(PreTrainedConfig):
     "A vocabulary network, a language model, and how a picture stands in a sentence."
     model_type = 'vary'
@@ -73,6 +73,7 @@ class VaryConfig(PreTrainedConfig):
         image_token_id:int=3,    # <imgpad>, the place an image token takes
         image_end_id:int=4,      # </img>
         position_table=None,     # (rows, cols) of image tokens with fixed positions; None: positions count up
+        reading_width:int=0,     # widest piece of a line these weights should be given, pixels; 0: the whole view
         tie_word_embeddings:bool=True, # the language model writes with the table it reads with
         **kwargs,                # what every transformers configuration takes
     ):
@@ -82,6 +83,7 @@ class VaryConfig(PreTrainedConfig):
         self.text_config = text_config or OPTConfig()
         self.image_start_id,self.image_token_id,self.image_end_id = image_start_id,image_token_id,image_end_id
         self.position_table = list(position_table) if position_table else None
+        self.reading_width = reading_width
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
     @property
@@ -92,7 +94,7 @@ class VaryConfig(PreTrainedConfig):
         R,C = self.position_table or [n//4 for n in self.vision_config.grid]
         return R*C + 2
 
-# %% ../../nbs/30_vary.ipynb #527db5c7
+# %% ../../nbs/30_vary.ipynb #99512861
 def _opt(width, layers, heads, ffn, vocab, positions, **kw):
     "A small OPT-style decoder."
     return OPTConfig(vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, ffn_dim=ffn,
@@ -119,7 +121,7 @@ def preset(
         bos_token_id=2, eos_token_id=2, pad_token_id=1)
     raise BadInput(f"preset {name!r} is not one of micro, nano, small, tiny")
 
-# %% ../../nbs/30_vary.ipynb #37f414e0
+# %% ../../nbs/30_vary.ipynb #9abd9980
 class VaryImagesKwargs(ImagesKwargs, total=False):
     "What `VaryImageProcessor` is told beyond the usual."
     mode: str      # 'pad' keeps the shape, 'squash' does not
@@ -175,7 +177,7 @@ class VaryImageProcessor(PilBackend):
         x = (x - np.float32(self.image_mean))/np.float32(self.image_std)
         return BatchFeature({'pixel_values':x.transpose(0,3,1,2)}, tensor_type=return_tensors)
 
-# %% ../../nbs/30_vary.ipynb #ed0cb590
+# %% ../../nbs/30_vary.ipynb #7729f276
 class VaryProcessor(ProcessorMixin):
     "A picture to everything the model wants; token ids back to text."
     attributes = ['image_processor', 'tokenizer']
@@ -221,7 +223,7 @@ class VaryProcessor(ProcessorMixin):
         image = own.get('image_processor') or json.loads((Path(path)/'preprocessor_config.json').read_text())
         return cls(VaryImageProcessor.from_dict(image), tok, position_table=own.get('position_table'))
 
-# %% ../../nbs/30_vary.ipynb #647ebc23
+# %% ../../nbs/30_vary.ipynb #850b40f5
 def splice(
     text:Tensor,  # text embeddings (b,t,d)
     image:Tensor, # image tokens (b,n,d)
@@ -232,7 +234,7 @@ def splice(
     if (slot.sum(1)!=n).any(): raise ValueError(f'want {n} image slots in each row, got {slot.sum(1).tolist()}')
     return text.masked_scatter(slot[...,None], image.to(text.dtype)) # the mask (b,t,1) spreads over d
 
-# %% ../../nbs/30_vary.ipynb #29179859
+# %% ../../nbs/30_vary.ipynb #c4a60ccf
 @dataclass
 class VaryOutput(ModelOutput):
     "What a forward pass gives."
@@ -294,7 +296,7 @@ class VaryForConditionalGeneration(VaryPreTrainedModel, GenerationMixin):
         if is_first_iteration or not kwargs.get('use_cache', True): inputs['pixel_values'] = pixel_values
         return inputs
 
-# %% ../../nbs/30_vary.ipynb #06b33fb2
+# %% ../../nbs/30_vary.ipynb #cb540fcf
 AutoConfig.register('vary_vision', VaryVisionConfig, exist_ok=True)
 AutoConfig.register('vary', VaryConfig, exist_ok=True)
 AutoModelForImageTextToText.register(VaryConfig, VaryForConditionalGeneration, exist_ok=True)
@@ -330,7 +332,7 @@ def load(
     except (OSError, RuntimeError, ValueError, SafetensorError) as e: raise BadInput(f'{path}: the weights cannot be read ({str(e).splitlines()[0]})') from e
     return model.to(device).eval(), VaryProcessor.from_pretrained(path)
 
-# %% ../../nbs/30_vary.ipynb #5a9a921e
+# %% ../../nbs/30_vary.ipynb #e996a09a
 def interpolate_positions(
     model:VaryForConditionalGeneration, # with an OPT language model
     n:int,                              # positions it shall have
