@@ -7,13 +7,13 @@ __all__ = ['CHINESE', 'LATIN', 'SMALL', 'edges', 'runs', 'components', 'hull', '
            'groups', 'stretches', 'gutter', 'columns', 'rows', 'lines', 'ink', 'font_sizes', 'agree', 'Block',
            'split_wide', 'cut', 'strip', 'tilt', 'straighten']
 
-# %% ../nbs/49_layout.ipynb #5fc27878
+# %% ../nbs/49_layout.ipynb #9de791e9
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# %% ../nbs/49_layout.ipynb #675244c5
+# %% ../nbs/49_layout.ipynb #5867f28b
 def edges(
     img:Image.Image, # a page, RGB
 )->np.ndarray: # (h,w) bool
@@ -23,7 +23,7 @@ def edges(
     lo,hi = np.percentile(x[::4,::4], (.5,99.5))
     return d > max(24, .16*(hi-lo))
 
-# %% ../nbs/49_layout.ipynb #4a7433f5
+# %% ../nbs/49_layout.ipynb #4566daa0
 def runs(
     mask:np.ndarray, # (h,w) bool
 )->tuple: # rows, starts, ends: three (n,) arrays
@@ -51,7 +51,7 @@ def components(
     for i,f,v in ((0,np.minimum,x0),(1,np.minimum,y),(2,np.maximum,x1),(3,np.maximum,y+1)): f.at(box[:,i], k, v)
     return box, np.bincount(k, x1-x0, len(kinds)).astype(int)
 
-# %% ../nbs/49_layout.ipynb #a71b5bb7
+# %% ../nbs/49_layout.ipynb #c9f1a087
 def hull(
     box:np.ndarray, # (n,4)
 )->np.ndarray: # (4,)
@@ -68,7 +68,7 @@ def paint(
     for i,j,s in ((1,0,1),(3,2,1),(1,2,-1),(3,0,-1)): np.add.at(m, (box[:,i],box[:,j]), s)
     return m.cumsum(0).cumsum(1)[:h,:w]>0
 
-# %% ../nbs/49_layout.ipynb #26563d6e
+# %% ../nbs/49_layout.ipynb #1d93a5cb
 def letter_height(
     box:np.ndarray,     # (n,4)
     area:bool=False,    # weigh marks by area instead of width: large characters of many small parts count as large
@@ -80,7 +80,7 @@ def letter_height(
     order = np.argsort(h[ok], kind='stable'); share = (np.minimum(w,3*h)*(h if area else 1))[ok][order].cumsum()
     return float(h[ok][order][np.searchsorted(share, share[-1]/2)])
 
-# %% ../nbs/49_layout.ipynb #fd064e2f
+# %% ../nbs/49_layout.ipynb #7704d94e
 def long_runs(
     mask:np.ndarray, # (h,w) bool
     n:float,         # pixels
@@ -111,7 +111,7 @@ def marks(
         if area[i] > w[i]*h[i]*(.06 if inside.sum()>8 else .12): keep &= ~inside; pictures += 1
     return box[keep&~big], u, pictures
 
-# %% ../nbs/49_layout.ipynb #9ad48fab
+# %% ../nbs/49_layout.ipynb #f2ea06f5
 def groups(
     lo:np.ndarray,  # (n,) starts
     hi:np.ndarray,  # (n,) ends
@@ -129,7 +129,7 @@ def stretches(
     "Widths of the unbroken stretches of text, row by row."
     return np.array([np.ptp(hull(box[r][s])[::2]) for r in groups(box[:,1], box[:,3]) for s in groups(box[r,0], box[r,2], gap)])
 
-# %% ../nbs/49_layout.ipynb #bf75e046
+# %% ../nbs/49_layout.ipynb #5a60c80a
 def gutter(
     box:np.ndarray, # (n,4) marks
     u:float,        # letter height
@@ -151,8 +151,8 @@ def gutter(
         if not all((x>=12*u).sum()>=3 and x[x>=12*u].sum()>x.sum()/2 for x in s): continue
         for one,other in (sides, sides[::-1]):                                  # a footer below one column only stays below
             far = groups(one[:,1], one[:,3], 4*u); (_,y0,_,y1),(_,y2,_,y3) = hull(one[far[0]]),hull(one[far[-1]])
-            if y1<other[:,1].min() and y1-y0<4*u: a = max(a, y1+1)
-            if y2>other[:,3].max() and y3-y2<4*u: b = min(b, y2-1)
+            if y1<other[:,1].min() and y1-y0<7*u: a = max(a, y1+1)
+            if y2>other[:,3].max() and y3-y2<7*u: b = min(b, y2-1)
         return a, b, m
     return None
 
@@ -169,7 +169,7 @@ def columns(
         return [p for part in (y<a, within&(x<m), within&(x>=m), y>b) for p in go(i[part])]
     return go(np.arange(len(box)))
 
-# %% ../nbs/49_layout.ipynb #f9a827d9
+# %% ../nbs/49_layout.ipynb #884bf62e
 def rows(
     box:np.ndarray, # (n,4) marks of one column
     u:float,        # letter height
@@ -199,7 +199,7 @@ def rows(
         if away[k]<.45*u: out[k] = np.r_[out[k], r]
     return out
 
-# %% ../nbs/49_layout.ipynb #b79d816c
+# %% ../nbs/49_layout.ipynb #dc66d1f7
 def lines(
     box:np.ndarray,  # (n,4) marks of one column
     u:float,         # letter height
@@ -218,7 +218,7 @@ def lines(
         else: out.append(parts)
     return out
 
-# %% ../nbs/49_layout.ipynb #6b10033b
+# %% ../nbs/49_layout.ipynb #c4e40883
 def ink(
     img:Image.Image, # a small piece of a page, RGB
 )->tuple: # (h,w) bool, paper colour (3,), share of paper
@@ -229,7 +229,7 @@ def ink(
     d = np.abs(x-paper).max(-1)
     return d>max(12, .5*np.percentile(d, 99)), paper, float((d<24).mean())
 
-# %% ../nbs/49_layout.ipynb #d060b1dd
+# %% ../nbs/49_layout.ipynb #9b3b0ea6
 CHINESE,LATIN,SMALL = .9,.68,.45 # height over the font size: of a Chinese character, of A and l, of a line of x only
 
 def font_sizes(
@@ -260,7 +260,7 @@ def agree(
     close = [min(s, key=lambda v: abs(v/usual-1)) for s in sizes]
     return [float(usual if len(s)>1 and abs(c/usual-1)<near else s[0]) for s,c in zip(sizes,close)]
 
-# %% ../nbs/49_layout.ipynb #4db71d8b
+# %% ../nbs/49_layout.ipynb #b98793aa
 @dataclass
 class Block:
     "A piece of a page that is read in one look."
@@ -284,7 +284,7 @@ def split_wide(
         out.append((a,stop)); a = stop
     return out+[(a,w)]
 
-# %% ../nbs/49_layout.ipynb #01211f3b
+# %% ../nbs/49_layout.ipynb #55d2c0d4
 def cut(
     img:Image.Image, # a page, RGB
     px:float=16,     # font size the pieces will be brought to, pixels
@@ -311,7 +311,7 @@ def cut(
             out += [Block((int(b[0]+x0), int(b[1]), int(b[0]+x1), int(b[3])), size, k) for x0,x1 in split_wide(mask, (width-12)*size/px)]
     return out, left_out
 
-# %% ../nbs/49_layout.ipynb #1127ec2a
+# %% ../nbs/49_layout.ipynb #52229859
 def strip(
     img:Image.Image, # the page, RGB
     block:Block,     # which piece
@@ -330,7 +330,7 @@ def strip(
     dark = mask.any() and paper.mean() < np.asarray(piece)[mask].mean()
     return ImageOps.invert(out) if dark else out
 
-# %% ../nbs/49_layout.ipynb #07ae78c4
+# %% ../nbs/49_layout.ipynb #74778db1
 def tilt(
     img:Image.Image,  # a page, RGB
     most:float=5.,    # degrees, to either side
