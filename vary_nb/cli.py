@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_build', 'cmd_data_show', 'cmd_data_setup', 'cmd_eval', 'cmd_info', 'parser', 'cmd_demo',
            'main']
 
-# %% ../nbs/61_cli.ipynb #02479a50
+# %% ../nbs/61_cli.ipynb #f70fd9b4
 import argparse, json, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #48572340
+# %% ../nbs/61_cli.ipynb #580b0ef7
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #2b04ef13
+# %% ../nbs/61_cli.ipynb #9ab42c80
 def cmd_data_build(
     a, # parsed arguments
 )->int: # exit code
@@ -95,7 +95,7 @@ def cmd_data_setup(
     _say(f'vary-nb data setup: Chinese font at {cjk_font().path}; {len(builtin_fonts())} Latin faces')
     return 0
 
-# %% ../nbs/61_cli.ipynb #87783a83
+# %% ../nbs/61_cli.ipynb #5276ef2a
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -137,7 +137,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #fb3c87b6
+# %% ../nbs/61_cli.ipynb #99b26c63
 def parser()->argparse.ArgumentParser:
     "The command line of vary-nb."
     p = argparse.ArgumentParser('vary-nb', formatter_class=argparse.RawDescriptionHelpFormatter,

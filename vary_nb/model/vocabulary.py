@@ -6,7 +6,7 @@
 __all__ = ['MICRO', 'image_tokens', 'check_sizes', 'VaryVisionConfig', 'PatchEmbed', 'MLP', 'Block', 'LayerNorm2d',
            'init_weights', 'VisionVocabulary']
 
-# %% ../../nbs/22_vocabulary.ipynb #6cb8e5ba
+# %% ../../nbs/22_vocabulary.ipynb #595bddf0
 from math import log2
 
 import torch
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ..core import BadInput
 from .attention import FORMS, Attention, partition, unpartition
 
-# %% ../../nbs/22_vocabulary.ipynb #082ea59e
+# %% ../../nbs/22_vocabulary.ipynb #90b1af08
 def image_tokens(
     h:int,      # height of the picture in pixels
     w:int,      # width
@@ -31,7 +31,7 @@ def image_tokens(
         f'at most {rows*patch}x{cols*patch}; resize or pad it')
     return (h//side) * (w//side)
 
-# %% ../../nbs/22_vocabulary.ipynb #6b7d2292
+# %% ../../nbs/22_vocabulary.ipynb #fbf7098c
 def check_sizes(
     c, # anything with the attributes of `VaryVisionConfig`
 ):
@@ -52,7 +52,7 @@ def check_sizes(
         least = 2**int(halves-1)
         need(c.hidden_size%least==0, 'hidden_size', f'must be a multiple of {least} for the conv stem')
 
-# %% ../../nbs/22_vocabulary.ipynb #95079a4e
+# %% ../../nbs/22_vocabulary.ipynb #87847781
 MICRO = dict(patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, mlp_dim=64, window_size=3,
     global_layers=(2,), grid=(8,16), neck=16, c2=32, c3=64)
 
@@ -90,7 +90,7 @@ class VaryVisionConfig(PreTrainedConfig):
 
     def tokens(self, h:int, w:int)->int: return image_tokens(h, w, self.patch_size, self.grid)  # pixels in
 
-# %% ../../nbs/22_vocabulary.ipynb #ad81bb06
+# %% ../../nbs/22_vocabulary.ipynb #99bb46f6
 class PatchEmbed(nn.Module):
     "From pixels to a map of cells, one for each patch."
     def __init__(self,
@@ -110,7 +110,7 @@ class PatchEmbed(nn.Module):
         "Embed the patches; the channels move to the end."
         return self.proj(x).permute(0, 2, 3, 1)
 
-# %% ../../nbs/22_vocabulary.ipynb #7f038da0
+# %% ../../nbs/22_vocabulary.ipynb #3a6ea7dc
 class MLP(nn.Module):
     "Two linear layers with a GELU between them."
     def __init__(self,
@@ -126,7 +126,7 @@ class MLP(nn.Module):
         "Work on each cell alone."
         return self.lin2(self.act(self.lin1(x)))
 
-# %% ../../nbs/22_vocabulary.ipynb #56712df9
+# %% ../../nbs/22_vocabulary.ipynb #3fd62b4a
 class Block(GradientCheckpointingLayer):
     "One ViTDet block: attention, in windows or over the whole map, then an MLP."
     def __init__(self,
@@ -151,7 +151,7 @@ class Block(GradientCheckpointingLayer):
         x = x + y
         return x + self.mlp(self.norm2(x))
 
-# %% ../../nbs/22_vocabulary.ipynb #e97510b0
+# %% ../../nbs/22_vocabulary.ipynb #135f7ba3
 class LayerNorm2d(nn.LayerNorm):
     "Layer norm over the channels of a map that has them first."
     def forward(self,
@@ -160,7 +160,7 @@ class LayerNorm2d(nn.LayerNorm):
         "Normalise each cell by itself."
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-# %% ../../nbs/22_vocabulary.ipynb #5758c88b
+# %% ../../nbs/22_vocabulary.ipynb #8e987e82
 def init_weights(
     m:nn.Module, # one module of the network
 ):
@@ -172,7 +172,7 @@ def init_weights(
     elif isinstance(m, Attention): nn.init.zeros_(m.rel_pos_h), nn.init.zeros_(m.rel_pos_w)
     elif hasattr(m, 'pos_embed'): nn.init.trunc_normal_(m.pos_embed, std=.02)  # `VisionVocabulary`, below
 
-# %% ../../nbs/22_vocabulary.ipynb #ee8b4d6e
+# %% ../../nbs/22_vocabulary.ipynb #9a2b8a96
 class VisionVocabulary(nn.Module):
     "The network that turns a page into image tokens."
     def __init__(self,
