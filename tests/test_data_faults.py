@@ -7,7 +7,7 @@ import pymupdf
 import pytest
 from PIL import Image, ImageDraw
 
-from helpers import TEXT, finish, make_pdf, start
+from helpers import TEXT, make_pdf, start
 from vary_nb.core import BadInput, Skip, open_image, sha256
 from vary_nb.data.documents import PdfPages
 from vary_nb.data.pdf import open_pdf

@@ -87,7 +87,8 @@ def test_few_cells_are_flagged(path):
 @chapter
 def test_outputs_belong_to_the_code(path):
     nb = nbformat.read(path, 4)
-    assert nb.metadata.get('vary_nb', {}).get('code')==tool.code_hash(nb), f'run python tools/run_notebook.py nbs/{path.name}'
+    stored,now = nb.metadata.get('vary_nb', {}).get('code'),tool.code_hash(nb)
+    assert stored==now, f'run python tools/run_notebook.py nbs/{path.name}'
 
 
 @chapter
@@ -100,7 +101,8 @@ def test_every_exported_cell_is_tested(path):
                 if waiting: untested.append(waiting)
                 waiting = m[1]
         elif not tool.skipped(s, FLAGS) and re.search(r'\b(test_\w+|assert|expect_fail)\b', s): waiting = None
-    assert not untested+[waiting]*bool(waiting)
+    untested += [waiting]*bool(waiting)
+    assert not untested, untested
 
 
 def parsed(source):
@@ -121,7 +123,8 @@ def test_every_exported_name_is_used():
     public = [(module_name(p), n) for p in MODULES for t in ast.walk(ast.parse(p.read_text('utf8')))
               if isinstance(t, ast.Assign) and getattr(t.targets[0], 'id', '')=='__all__' for n in ast.literal_eval(t.value)]
     assert len(public)>100
-    assert not sorted(set(public)-used)
+    unused = [f'{m}.{n}' for m,n in public if (m,n) not in used]
+    assert not unused, unused
 
 
 def test_export_and_clean_change_nothing(tmp_path):
@@ -135,8 +138,9 @@ def test_export_and_clean_change_nothing(tmp_path):
     assert status==0, err
     text = lambda top, pattern: {p.relative_to(top).as_posix(): p.read_text('utf8') for p in sorted((top/pattern[0]).rglob(pattern[1]))}
     made,ours = text(tmp_path, ('vary_nb','*.py')), text(ROOT, ('vary_nb','*.py'))
-    assert sorted(made)==sorted(ours), 'a module without a notebook, or the other way round'
-    assert not [k for k in made if made[k]!=ours[k]], 'run nbdev_export'
+    lone,stale = sorted(set(made)^set(ours)),[k for k in made if k in ours and made[k]!=ours[k]]
+    assert not lone, f'a module without a notebook, or the other way round: {lone}'
+    assert not stale, f'run nbdev_export: {stale}'
     assert not [p.name for p in NBS if (tmp_path/'nbs'/p.name).read_bytes()!=p.read_bytes()], 'run nbdev_clean'
 
 

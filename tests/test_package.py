@@ -23,7 +23,7 @@ def test_names_and_imports():
     out = io.StringIO()
     for p in [*MODULES, *(ROOT/'tools').glob('*.py'), *(ROOT/'tests').glob('*.py')]:
         check(p.read_text('utf8'), str(p.relative_to(ROOT)), Reporter(out, out))
-    assert not out.getvalue()
+    assert out.getvalue()==''
 
 
 BARE = 'torch transformers accelerate numpy Pillow fonttools PyYAML safetensors tokenizers'
