@@ -7,7 +7,7 @@ __all__ = ['TOKEN', 'wrap', 'Type', 'draw_text', 'colours', 'develop', 'place', 
            'TextPages', 'sample_pdf', 'group', 'piece', 'clear_box', 'check_visible', 'border_colour', 'mount',
            'crop_sample', 'page_sample', 'read_page', 'PdfPages']
 
-# %% ../../nbs/11_documents.ipynb #99f5a5a5
+# %% ../../nbs/11_documents.ipynb #539e3a47
 import io, re, warnings
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +20,12 @@ from . import pdf
 from .corpus import Corpus, Font, find_fonts, list_files, random_text
 from .pdf import DOWN, UP
 
-# %% ../../nbs/11_documents.ipynb #63be2bab
+# %% ../../nbs/11_documents.ipynb #095bbab0
 _HAN = r'\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef'
 _CLOSE = '[，。、；：？！”’）》〉】」』〕…—％]*'
 TOKEN = re.compile(rf'\n|[^\S\n]+|[（《〈“‘【「『〔]*[{_HAN}]{_CLOSE}|[^\s{_HAN}]+{_CLOSE}')
 
-# %% ../../nbs/11_documents.ipynb #e8f8b499
+# %% ../../nbs/11_documents.ipynb #a96b8b83
 def wrap(
     text:str,    # a newline ends a paragraph
     edges,       # (len(text)+1,) left edge of every character on one endless line, and the end
@@ -48,7 +48,7 @@ def wrap(
     if a is not None: lines.append((a, b, first, True))
     return lines
 
-# %% ../../nbs/11_documents.ipynb #fba9e1c4
+# %% ../../nbs/11_documents.ipynb #1a5e4445
 @lru_cache(4096)
 def _face(path, index, px): # shared by all pairings of a font: the face, its advances, its drawn glyphs
     return ImageFont.truetype(path, px, index=index, layout_engine=ImageFont.Layout.BASIC),{},{}
@@ -87,7 +87,7 @@ class Type:
             kept[c] = self.advance(c),dx,dy,ink
         return kept[c]
 
-# %% ../../nbs/11_documents.ipynb #db0a002c
+# %% ../../nbs/11_documents.ipynb #c8f731ba
 def draw_text(
     text:str,      # a newline ends a paragraph; every character has a glyph
     type_:Type,    # at `zoom` times the size wanted
@@ -120,7 +120,7 @@ def draw_text(
     g[:,1::2] = g[:,1::2].clip(0, w); g[:,2::2] = g[:,2::2].clip(0, h)
     return cover if z==1 else cover.resize((w,h), Image.HAMMING), '\n'.join(drawn), g.round().astype(np.int32)
 
-# %% ../../nbs/11_documents.ipynb #0cf6c6ca
+# %% ../../nbs/11_documents.ipynb #2d065f38
 def colours(
     r:np.random.Generator, # where the randomness comes from
 )->tuple: # (paper, ink), each (3,) in 0..255
@@ -130,7 +130,7 @@ def colours(
     else: paper,ink = (255. if r.random()<.35 else r.uniform(205, 255))+tint(18), r.uniform(0, 105)+tint(45)
     return np.clip(paper, 0, 255), np.clip(ink, 0, 255)
 
-# %% ../../nbs/11_documents.ipynb #2fad5363
+# %% ../../nbs/11_documents.ipynb #58149964
 def develop(
     cover:Image.Image,     # mode L: 255 where there is ink
     r:np.random.Generator, # where the randomness comes from
@@ -153,7 +153,7 @@ def develop(
         b = io.BytesIO(); im.save(b, 'JPEG', quality=int(r.integers(35, 91))); im = Image.open(b); im.load()
     return im
 
-# %% ../../nbs/11_documents.ipynb #c0d2a2e0
+# %% ../../nbs/11_documents.ipynb #1f0bd19f
 def place(
     size,                  # (height, width), pixels
     px:float,              # font size, pixels
@@ -178,7 +178,7 @@ def place(
                  shift=r.random()*(not justify and r.random()<.2), track=px*r.uniform(-.02, .08)*(r.random()<.25))
     return [(left+c*(width+gap), y, width, k) for c in range(columns)], pitch, style
 
-# %% ../../nbs/11_documents.ipynb #53c28283
+# %% ../../nbs/11_documents.ipynb #6d7bbb19
 def pick_font(
     fonts,                 # list of Font
     r:np.random.Generator, # where the randomness comes from
@@ -188,7 +188,7 @@ def pick_font(
     faces = [f for f in fonts if f.family==family]
     return faces[int(r.integers(len(faces)))]
 
-# %% ../../nbs/11_documents.ipynb #71966595
+# %% ../../nbs/11_documents.ipynb #206c7d2b
 def pick_size(
     text_px,               # from, to, pixels
     most:float,            # what fits
@@ -200,7 +200,7 @@ def pick_size(
     if r.random()<.4 and near<=min(text_px[1], most): return near, near
     return px, max(32, round(1.3*px))
 
-# %% ../../nbs/11_documents.ipynb #83c0a4ea
+# %% ../../nbs/11_documents.ipynb #7573e104
 @lru_cache(1024)
 def _type(font, px, latin): return Type(font, px, latin)
 
@@ -224,7 +224,7 @@ def text_sample(
     else: im = Image.eval(cover, lambda v: 255-v).convert('RGB')
     return Sample([im], [('',text)], lang=engine.lang, meta=meta, glyphs=glyphs)
 
-# %% ../../nbs/11_documents.ipynb #c7cb43a7
+# %% ../../nbs/11_documents.ipynb #48c0f1cc
 class TextPages:
     "Running and random text in the fonts of this machine."
     def __init__(self,
@@ -253,7 +253,7 @@ class TextPages:
     def __len__(self): return self.n
     def __getitem__(self, i): return text_sample(self, rng(self.seed, 'text', self.lang, *self.size, int(i)))
 
-# %% ../../nbs/11_documents.ipynb #a0053423
+# %% ../../nbs/11_documents.ipynb #e90c01ea
 def sample_pdf(
     path,            # where to write
     lang:str='en',   # en or zh
@@ -279,7 +279,7 @@ def sample_pdf(
         pen.append((292,800), str(k+1), font=font, fontsize=size); pen.write_text(page)
     doc.subset_fonts(); doc.ez_save(path); return Path(path)
 
-# %% ../../nbs/11_documents.ipynb #57eee362
+# %% ../../nbs/11_documents.ipynb #a20a96f4
 def group(
     lines,    # of a page, in reading order
     j:int,    # the first line
@@ -297,7 +297,7 @@ def group(
         out.append(l)
     return out
 
-# %% ../../nbs/11_documents.ipynb #c90e347e
+# %% ../../nbs/11_documents.ipynb #0418c848
 def piece(
     line,                  # a Line
     width:float,           # there is, points
@@ -316,25 +316,26 @@ def piece(
     (s,_),(_,e) = spans[i],spans[fit[-1]]
     return line.text[s:e], g[at[s]:at[e]]
 
-# %% ../../nbs/11_documents.ipynb #a7fa574f
+# %% ../../nbs/11_documents.ipynb #41d4eb03
 def clear_box(
     glyphs,     # (n,5) that shall be seen, points
     others,     # (m,5) that shall not
     size:float, # font size, points
+    pad=0.,     # nothing may stand so far above or below it either, points
 )->np.ndarray: # x0, y0, x1, y1
     "A box around some glyphs in which no other stands."
     x0,y0,x1,y1 = glyphs[:,1].min(),glyphs[:,2].min(),glyphs[:,3].max(),glyphs[:,4].max()
     beside = (others[:,1]<x1-.1*size) & (others[:,3]>x0+.1*size)            # above or below, or in the way
     o = others[beside]; ink = o[:,2]+.1*size,o[:,4]-.02*size                # cells are a little higher than their ink
     for trim in (0., .1*size)[:1+(glyphs[:,0].max()<127)]:
-        if not ((ink[0]<y1-trim/5) & (ink[1]>y0+trim)).any(): break
+        if not ((ink[0]<y1-trim/5+pad) & (ink[1]>y0+trim-pad)).any(): break
     else: raise Skip('neighbours too close')
     row = others[~beside & (others[:,2]<y1) & (others[:,4]>y0)]             # at our height, left or right
     gaps = x0-row[row[:,3]<=x0+.1*size,3],row[row[:,1]>=x1-.1*size,1]-x1
     left,right = (np.clip(g.min(initial=np.inf)/2, 0, .15*size) for g in gaps)
     return np.array([x0-left, y0+trim, x1+right, y1-trim/5])
 
-# %% ../../nbs/11_documents.ipynb #eb9923d6
+# %% ../../nbs/11_documents.ipynb #73c5aca1
 def check_visible(
     im:Image.Image, # a crop
     glyphs,         # (n,5), pixels
@@ -346,7 +347,7 @@ def check_visible(
         blank += not cell.size or int(cell.max())-int(cell.min())<24
     if blank>len(glyphs)//50: raise Skip('text that cannot be seen', f'{blank} of {len(glyphs)} characters')
 
-# %% ../../nbs/11_documents.ipynb #6ea5a2f8
+# %% ../../nbs/11_documents.ipynb #e68c0922
 def border_colour(
     im:Image.Image, # RGB
 )->tuple:
@@ -354,7 +355,7 @@ def border_colour(
     a = np.asarray(im); edge = np.concatenate([a[0], a[-1], a[:,0], a[:,-1]])
     return tuple(int(v) for v in np.median(edge, axis=0))
 
-# %% ../../nbs/11_documents.ipynb #39a59cfd
+# %% ../../nbs/11_documents.ipynb #ec978a87
 def mount(
     im:Image.Image, # a crop or a page
     glyphs,         # (n,5), pixels of it
@@ -372,7 +373,7 @@ def mount(
     g[:,1::2] = g[:,1::2].clip(0, w); g[:,2::2] = g[:,2::2].clip(0, h)
     return sheet, g
 
-# %% ../../nbs/11_documents.ipynb #1946a813
+# %% ../../nbs/11_documents.ipynb #20fb8fd4
 def crop_sample(
     page,                  # upright, see `07_pdf`
     lines,                 # all its lines, also those that cannot be trusted
@@ -394,7 +395,7 @@ def crop_sample(
     if g[:,4].max()-g[:,2].min()>room[0]: raise Skip('line higher than the picture')
     rest = chosen[0].glyphs if len(chosen)==1 else g[:0]                       # of a line that was cut
     rest = rest[(rest[:,1]>=g[-1,3]-.01*s) | (rest[:,3]<=g[0,1]+.01*s)]
-    x0,y0,x1,y1 = clear_box(g, np.concatenate([rest]+[l.glyphs for l in lines if l not in chosen]), s)
+    x0,y0,x1,y1 = clear_box(g, np.concatenate([rest]+[l.glyphs for l in lines if l not in chosen]), s, 1/zoom)
     fx,fy = r.random(2)/zoom*(.5 if len(rest) else 1)
     im = pdf.page_pixels(page, zoom=zoom, clip=(x0-fx, y0-fy, x1, y1))
     g = g.copy(); g[:,1:] = g[:,1:]*zoom-np.tile(im.info['origin'], 2)
@@ -402,7 +403,7 @@ def crop_sample(
     im,g = mount(im, g, size, r)
     return im, text, g.round().astype(np.int32)
 
-# %% ../../nbs/11_documents.ipynb #86952bd7
+# %% ../../nbs/11_documents.ipynb #8f47a0dc
 def page_sample(
     page,          # upright
     lines,         # all its lines
@@ -421,7 +422,7 @@ def page_sample(
     im,g = mount(im, g, size)
     return im, '\n'.join(l.text for l in good), g.round().astype(np.int32)
 
-# %% ../../nbs/11_documents.ipynb #01af8f10
+# %% ../../nbs/11_documents.ipynb #a4036c55
 @lru_cache(24)
 def _document(path): return pdf.open_pdf(path)
 
@@ -443,7 +444,7 @@ def read_page(
     elif bad>.2*n: why = 'text not to be trusted',f'{where}: {bad} of {n} characters'
     return page.rotation, lines, why
 
-# %% ../../nbs/11_documents.ipynb #22d0122c
+# %% ../../nbs/11_documents.ipynb #32e973a9
 class PdfPages:
     "Real documents: whole pages, or crops of a few lines, with exactly the text that is seen."
     def __init__(self,
