@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'find_engine', 'Part', 'Recipe', 'load_recipe', 'spread', 'Stream', 'write_sample', 'ShardStream',
            'read_shard', 'make_shard', 'BuildError', 'sheet', 'build']
 
-# %% ../../nbs/17_recipes.ipynb #71798a07
+# %% ../../nbs/17_recipes.ipynb #ecca6022
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -26,7 +26,7 @@ from .. import __version__
 from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_image, open_image, progress, rng,
                           sha256)
 
-# %% ../../nbs/17_recipes.ipynb #80a85762
+# %% ../../nbs/17_recipes.ipynb #1d45db94
 ENGINES = dict(TextPages='vary_nb.data.documents:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures')
 
@@ -40,7 +40,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #6e4bb518
+# %% ../../nbs/17_recipes.ipynb #783e1eb8
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -65,7 +65,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #b465c16a
+# %% ../../nbs/17_recipes.ipynb #3099071a
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -125,7 +125,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #a86da970
+# %% ../../nbs/17_recipes.ipynb #fd6e7517
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -179,7 +179,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #9d7acddd
+# %% ../../nbs/17_recipes.ipynb #b2413953
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -198,7 +198,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #025dd18b
+# %% ../../nbs/17_recipes.ipynb #9e7b620e
 class Stream:
     "The samples of a recipe, by number. Pickles as the recipe alone."
     tries = 100 # draws at one index before we give up
@@ -246,7 +246,7 @@ class Stream:
             else: s.meta = {**s.meta, 'recipe':self.recipe.name, 'index':i, 'part':name}; return s
         raise BadInput(f'part {name}: no sample at index {i} in {self.tries} tries; the last reason: {last}')
 
-# %% ../../nbs/17_recipes.ipynb #b113df81
+# %% ../../nbs/17_recipes.ipynb #87874a54
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -265,7 +265,7 @@ def write_sample(
     if s.glyphs is not None:
         b = io.BytesIO(); np.save(b, np.asarray(s.glyphs, np.int32)); _add(tar, f'{key}.glyphs.npy', b.getvalue())
 
-# %% ../../nbs/17_recipes.ipynb #f1030fa1
+# %% ../../nbs/17_recipes.ipynb #48b869d5
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -314,7 +314,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #dd98a335
+# %% ../../nbs/17_recipes.ipynb #83f93a34
 @lru_cache(maxsize=1)
 def _stream(text): return Recipe(**json.loads(text)).stream() # engines are made once in a process, not once a shard
 
@@ -354,7 +354,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #411ad77b
+# %% ../../nbs/17_recipes.ipynb #990394cd
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -395,7 +395,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #86661db3
+# %% ../../nbs/17_recipes.ipynb #eb3185b0
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
