@@ -8,7 +8,7 @@ paper:  pdf2image (poppler), one call a page, and PyMuPDF's plain text;
 raw:    PyMuPDF alone, in one process: picture and plain text;
 engine: `PdfPages`: picture, trusted lines in reading order, a cell for every glyph, all checks.
 Processor time of this process and of its children is counted, not time on the wall. Also printed: the agreement of
-the engine's characters with those that PDFium reports (precision, recall over trusted lines; mean over pages).
+the engine's characters with those that PDFium reports (precision, recall over trusted lines; over pages with text).
 The last line of the output is JSON; with --out it is appended to that file, after a first line about the machine."""
 import argparse, json, os, platform, resource, statistics, subprocess, sys
 from collections import Counter
@@ -52,7 +52,8 @@ def engine(path, pages, dpi):
 def agreement(path, pages):
     "(precision, recall) against PDFium for each page with text."
     import pypdfium2
-    bag = lambda t: Counter(x for c in t for x in pdf.letters(c) if x.isprintable() and not x.isspace())
+    hyphens = str.maketrans('\x02\ufffe', '--')                 # what PDFium makes of a hyphen at the end of a line
+    bag = lambda t: Counter(x for c in t.translate(hyphens) for x in pdf.letters(c) if x.isprintable() and not x.isspace())
     doc,theirs,rows = pdf.open_pdf(path),pypdfium2.PdfDocument(path),[]
     for k in pages:
         a = bag(''.join(l.text for l in pdf.page_lines(pdf.upright(doc[k])))); b = bag(theirs[k].get_textpage().get_text_bounded())
@@ -77,7 +78,8 @@ def bench(files, limit, dpi, rounds):
     rows = [r for job in jobs for r in agreement(*job)]
     return dict(documents=len(jobs), pages=count, dpi=dpi, rounds=rounds, **{f'{k}, pages/CPU-s': round(v, 1) for k,v in speed.items()},
                 **{f'{k} / paper': round(speed[k]/speed['paper'], 2) for k in ('raw','engine')},
-                **{f'PDFium {n}': round(statistics.mean(r[i] for r in rows), 4) for i,n in enumerate(('precision','recall')) if rows})
+                **{f'PDFium {n}, {m.__name__}': round(m(r[i] for r in rows), 4) for i,n in enumerate(('precision','recall'))
+                   for m in (statistics.mean, statistics.median) if rows})
 
 
 def machine():
