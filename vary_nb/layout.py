@@ -7,13 +7,13 @@ __all__ = ['CHINESE', 'LATIN', 'SMALL', 'edges', 'runs', 'components', 'hull', '
            'groups', 'stretches', 'gutter', 'columns', 'rows', 'lines', 'ink', 'font_sizes', 'agree', 'Block',
            'split_wide', 'cut', 'strip', 'tilt', 'straighten']
 
-# %% ../nbs/49_layout.ipynb #9de791e9
+# %% ../nbs/49_layout.ipynb #e317c34e
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# %% ../nbs/49_layout.ipynb #5867f28b
+# %% ../nbs/49_layout.ipynb #eb9accc1
 def edges(
     img:Image.Image, # a page, RGB
 )->np.ndarray: # (h,w) bool
@@ -23,7 +23,7 @@ def edges(
     lo,hi = np.percentile(x[::4,::4], (.5,99.5))
     return d > max(24, .16*(hi-lo))
 
-# %% ../nbs/49_layout.ipynb #4566daa0
+# %% ../nbs/49_layout.ipynb #418dadf8
 def runs(
     mask:np.ndarray, # (h,w) bool
 )->tuple: # rows, starts, ends: three (n,) arrays
@@ -51,7 +51,7 @@ def components(
     for i,f,v in ((0,np.minimum,x0),(1,np.minimum,y),(2,np.maximum,x1),(3,np.maximum,y+1)): f.at(box[:,i], k, v)
     return box, np.bincount(k, x1-x0, len(kinds)).astype(int)
 
-# %% ../nbs/49_layout.ipynb #c9f1a087
+# %% ../nbs/49_layout.ipynb #999a24c5
 def hull(
     box:np.ndarray, # (n,4)
 )->np.ndarray: # (4,)
@@ -68,7 +68,7 @@ def paint(
     for i,j,s in ((1,0,1),(3,2,1),(1,2,-1),(3,0,-1)): np.add.at(m, (box[:,i],box[:,j]), s)
     return m.cumsum(0).cumsum(1)[:h,:w]>0
 
-# %% ../nbs/49_layout.ipynb #1d93a5cb
+# %% ../nbs/49_layout.ipynb #bfc05fd7
 def letter_height(
     box:np.ndarray,     # (n,4)
     area:bool=False,    # weigh marks by area instead of width: large characters of many small parts count as large
@@ -80,7 +80,7 @@ def letter_height(
     order = np.argsort(h[ok], kind='stable'); share = (np.minimum(w,3*h)*(h if area else 1))[ok][order].cumsum()
     return float(h[ok][order][np.searchsorted(share, share[-1]/2)])
 
-# %% ../nbs/49_layout.ipynb #7704d94e
+# %% ../nbs/49_layout.ipynb #e797c861
 def long_runs(
     mask:np.ndarray, # (h,w) bool
     n:float,         # pixels
@@ -111,7 +111,7 @@ def marks(
         if area[i] > w[i]*h[i]*(.06 if inside.sum()>8 else .12): keep &= ~inside; pictures += 1
     return box[keep&~big], u, pictures
 
-# %% ../nbs/49_layout.ipynb #f2ea06f5
+# %% ../nbs/49_layout.ipynb #f0a493b7
 def groups(
     lo:np.ndarray,  # (n,) starts
     hi:np.ndarray,  # (n,) ends
@@ -129,7 +129,7 @@ def stretches(
     "Widths of the unbroken stretches of text, row by row."
     return np.array([np.ptp(hull(box[r][s])[::2]) for r in groups(box[:,1], box[:,3]) for s in groups(box[r,0], box[r,2], gap)])
 
-# %% ../nbs/49_layout.ipynb #5a60c80a
+# %% ../nbs/49_layout.ipynb #9f12a5f2
 def gutter(
     box:np.ndarray, # (n,4) marks
     u:float,        # letter height
@@ -169,7 +169,7 @@ def columns(
         return [p for part in (y<a, within&(x<m), within&(x>=m), y>b) for p in go(i[part])]
     return go(np.arange(len(box)))
 
-# %% ../nbs/49_layout.ipynb #884bf62e
+# %% ../nbs/49_layout.ipynb #74311a63
 def rows(
     box:np.ndarray, # (n,4) marks of one column
     u:float,        # letter height
@@ -199,7 +199,7 @@ def rows(
         if away[k]<.45*u: out[k] = np.r_[out[k], r]
     return out
 
-# %% ../nbs/49_layout.ipynb #dc66d1f7
+# %% ../nbs/49_layout.ipynb #17a50527
 def lines(
     box:np.ndarray,  # (n,4) marks of one column
     u:float,         # letter height
@@ -218,7 +218,7 @@ def lines(
         else: out.append(parts)
     return out
 
-# %% ../nbs/49_layout.ipynb #c4e40883
+# %% ../nbs/49_layout.ipynb #6f6b9d44
 def ink(
     img:Image.Image, # a small piece of a page, RGB
 )->tuple: # (h,w) bool, paper colour (3,), share of paper
@@ -229,7 +229,7 @@ def ink(
     d = np.abs(x-paper).max(-1)
     return d>max(12, .5*np.percentile(d, 99)), paper, float((d<24).mean())
 
-# %% ../nbs/49_layout.ipynb #9b3b0ea6
+# %% ../nbs/49_layout.ipynb #18d60270
 CHINESE,LATIN,SMALL = .9,.68,.45 # height over the font size: of a Chinese character, of A and l, of a line of x only
 
 def font_sizes(
@@ -260,7 +260,7 @@ def agree(
     close = [min(s, key=lambda v: abs(v/usual-1)) for s in sizes]
     return [float(usual if len(s)>1 and abs(c/usual-1)<near else s[0]) for s,c in zip(sizes,close)]
 
-# %% ../nbs/49_layout.ipynb #b98793aa
+# %% ../nbs/49_layout.ipynb #6660dd20
 @dataclass
 class Block:
     "A piece of a page that is read in one look."
@@ -284,7 +284,7 @@ def split_wide(
         out.append((a,stop)); a = stop
     return out+[(a,w)]
 
-# %% ../nbs/49_layout.ipynb #55d2c0d4
+# %% ../nbs/49_layout.ipynb #d29a115b
 def cut(
     img:Image.Image, # a page, RGB
     px:float=16,     # font size the pieces will be brought to, pixels
@@ -311,7 +311,7 @@ def cut(
             out += [Block((int(b[0]+x0), int(b[1]), int(b[0]+x1), int(b[3])), size, k) for x0,x1 in split_wide(mask, (width-12)*size/px)]
     return out, left_out
 
-# %% ../nbs/49_layout.ipynb #52229859
+# %% ../nbs/49_layout.ipynb #c9d6dca4
 def strip(
     img:Image.Image, # the page, RGB
     block:Block,     # which piece
@@ -330,7 +330,7 @@ def strip(
     dark = mask.any() and paper.mean() < np.asarray(piece)[mask].mean()
     return ImageOps.invert(out) if dark else out
 
-# %% ../nbs/49_layout.ipynb #74778db1
+# %% ../nbs/49_layout.ipynb #ffd3509d
 def tilt(
     img:Image.Image,  # a page, RGB
     most:float=5.,    # degrees, to either side
@@ -340,7 +340,7 @@ def tilt(
     k = max(1, max(img.size)//1200); y,x = np.nonzero(edges(img.reduce(k)))
     if len(y)<200: return 0.
     pick = slice(None, None, max(1, len(y)//60_000)); y,x = y[pick],x[pick]
-    def sharp(a): return (np.bincount(np.round(y-x*np.tan(np.radians(a))+img.width*.1).astype(int))**2.).sum()
+    def sharp(a): return (np.bincount((y-x*np.tan(np.radians(a))+img.width).astype(int))**2.).sum()
     angles = np.arange(-most, most+step/2, step)
     best = max(angles, key=sharp)
     return float(best) if sharp(best)>1.15*sharp(0.) else 0.
