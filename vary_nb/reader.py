@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGES', 'parse_pages', 'open_pages', 'period', 'unloop', 'LoopStop', 'Reading', 'join', 'Progress', 'Reader', 'read']
 
-# %% ../nbs/50_reader.ipynb #ec616f72
+# %% ../nbs/50_reader.ipynb #0c625ebe
 import re, tempfile, time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,11 +17,12 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .core import BadInput, device, open_image
 from .data.corpus import list_files
+from .data.natural import NEGATIVES
 from .data.pdf import is_cjk, open_pdf, page_pixels
-from .layout import Block, cut, strip
+from .layout import Block, cut, edges, straighten, strip
 from .model.vary import load
 
-# %% ../nbs/50_reader.ipynb #4037a344
+# %% ../nbs/50_reader.ipynb #152bd2fe
 def parse_pages(
     text,   # such as '1', '1-3,5' or '4-'; None: all
     n:int,  # pages of the document
@@ -36,7 +37,7 @@ def parse_pages(
         out += range(a, b+1)
     return out
 
-# %% ../nbs/50_reader.ipynb #05a7e6b2
+# %% ../nbs/50_reader.ipynb #4e224b4b
 IMAGES = ('.png','.jpg','.jpeg','.webp','.bmp','.tif','.tiff','.gif','.ppm')
 
 def open_pages(
@@ -60,7 +61,7 @@ def open_pages(
                 except (RuntimeError, ValueError) as e: yield k, None, f'page {k} cannot be drawn ({e})'
         finally: doc.close()
 
-# %% ../nbs/50_reader.ipynb #b1d826cb
+# %% ../nbs/50_reader.ipynb #e1501d89
 def period(
     seq,          # text or token ids
     times:int=4,  # repetitions that make a loop
@@ -84,7 +85,7 @@ def unloop(
     while start>0 and text[start-1]==text[start-1+p]: start -= 1
     return text[:start+p].rstrip(), True
 
-# %% ../nbs/50_reader.ipynb #475fe187
+# %% ../nbs/50_reader.ipynb #4a4439a9
 class LoopStop(StoppingCriteria):
     "Ends a sequence of a batch once its tail repeats itself."
     def __init__(self,
@@ -99,7 +100,7 @@ class LoopStop(StoppingCriteria):
         loop = lambda s: bool(period(s)) and unloop(self.tokenizer.decode(s, skip_special_tokens=True))[1]
         return torch.tensor([loop(s) for s in input_ids[:,self.start:].tolist()], device=input_ids.device)
 
-# %% ../nbs/50_reader.ipynb #9de63341
+# %% ../nbs/50_reader.ipynb #c8a3de48
 @dataclass
 class Reading:
     "What was read on one page."
@@ -134,12 +135,12 @@ def join(
         last = b.line
     return '\n'.join(out)
 
-# %% ../nbs/50_reader.ipynb #96eb93a2
+# %% ../nbs/50_reader.ipynb #6ee5801f
 @dataclass
 class Progress:
     "A moment while a page is read."
     reading:Reading         # what there is so far
-    image:Image.Image|None  # the page; None if it could not be drawn
+    image:Image.Image|None  # the page, level; None if it could not be drawn
     now:list                # the blocks that were just read
     done:bool               # is the page finished?
 
@@ -150,7 +151,7 @@ class Reader:
         device_name=None, # cpu, cuda, ...; None: the best there is
         look:str='auto',  # lines; whole: one look a page; auto: lines, or whole where there are none
         dpi:float=150,    # PDF pages are drawn at
-        px:float=16,      # font size that lines are brought to, pixels
+        px:float=17,      # font size that lines are brought to, pixels
         width:int=0,      # widest piece of a line, pixels; 0: as the weights say
         batch:int=32,     # pieces read together
     ):
@@ -192,14 +193,16 @@ class Reader:
         "Yields (blocks just read, all blocks, left out) after every batch."
         look = look or self.look
         blocks,left_out = cut(image, self.px, self.width) if look!='whole' else ([], 0)
-        if not blocks and look!='lines': # nothing to cut: one look at the whole picture
-            blocks = [Block((0,0,*image.size), self.px)]
-            (blocks[0].text,blocks[0].stopped), = self.write([image], 512)
-            yield blocks, blocks, left_out; return
         strips = [strip(image, b, self.px, self.height) for b in blocks]
         for i in self.batches(strips):
-            for k,(text,stopped) in zip(i, self.write([strips[k] for k in i], 24+strips[i[0]].width//3)): blocks[k].text,blocks[k].stopped = text,stopped
+            for k,(text,stopped) in zip(i, self.write([strips[k] for k in i], 24+strips[i[0]].width//3)):
+                if text in NEGATIVES: text = ''; left_out += 1 # "nothing to read here": not a line of the page
+                blocks[k].text,blocks[k].stopped = text,stopped
             yield [blocks[k] for k in i], blocks, left_out
+        if look!='lines' and not any(b.text for b in blocks) and (look=='whole' or edges(image).any()): # no line of text: one look at it all
+            blocks = [Block((0,0,*image.size), self.px)]
+            (blocks[0].text,blocks[0].stopped), = self.write([image], 512)
+            yield blocks, blocks, left_out
 
     def stream(self,
         source,     # image or PDF: path, bytes or PIL image
@@ -211,6 +214,7 @@ class Reader:
         for k,image,error in open_pages(source, pages, self.dpi):
             r = Reading(name, k, stopped='error' if error else '', error=f'{name}: {error}' if error else ''); now = []
             if image is not None:
+                if (look or self.look)!='whole': image = straighten(image)
                 for now,r.blocks,r.left_out in self.page(image, look):
                     r.text,r.seconds = join(r.blocks),time.time()-start
                     yield Progress(r, image, now, False)
@@ -227,7 +231,7 @@ class Reader:
         "Read to the end."
         return [p.reading for p in self.stream(source, pages, look) if p.done]
 
-# %% ../nbs/50_reader.ipynb #7fd142c3
+# %% ../nbs/50_reader.ipynb #ee8d3625
 @lru_cache(2)
 def _reader(weights, device_name): return Reader(weights, device_name)
 
