@@ -6,7 +6,7 @@
 __all__ = ['HAN', 'FOLDERS', 'list_files', 'grammar', 'grow', 'sentences', 'charset', 'random_text', 'paragraphs', 'Corpus',
            'cache_dir', 'Font', 'missing', 'builtin_fonts', 'cjk_font', 'faces', 'find_fonts']
 
-# %% ../../nbs/10_corpus.ipynb #4d025d40
+# %% ../../nbs/10_corpus.ipynb #acb0fbbe
 import glob, io, json, os, random, re, struct, tempfile, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ from PIL import ImageFont
 
 from ..core import BadInput, atomic_path
 
-# %% ../../nbs/10_corpus.ipynb #e443505f
+# %% ../../nbs/10_corpus.ipynb #1ab0c106
 def list_files(
     sources,            # a path, a folder, a pattern such as 'texts/*.txt', or a list of these
     suffixes=('.txt',), # which files of a folder count
@@ -36,7 +36,7 @@ def list_files(
         found.update(new)
     return sorted(found)
 
-# %% ../../nbs/10_corpus.ipynb #a5cec767
+# %% ../../nbs/10_corpus.ipynb #8115d74d
 def grammar(
     text:str, # "symbol: alternative | alternative" or "symbol:: word word", continued on indented lines
 )->dict: # symbol -> list of alternatives
@@ -48,7 +48,7 @@ def grammar(
         rules[name] = body.split() if kind=='::' else [a.strip(' ').replace('_', ' ') for a in body.split('|')]
     return rules
 
-# %% ../../nbs/10_corpus.ipynb #3a980ceb
+# %% ../../nbs/10_corpus.ipynb #bba24906
 def grow(
     rules:dict, # symbol -> list of alternatives, with {symbols}; # is a digit, & one that is not 0
     symbol:str, # where to begin
@@ -61,7 +61,7 @@ def grow(
     digit = lambda m: str(int(draw.random()*10) if m[0]=='#' else int(draw.random()*9)+1)
     return re.sub('[#&]', digit, text) if '#' in text or '&' in text else text
 
-# %% ../../nbs/10_corpus.ipynb #715bc362
+# %% ../../nbs/10_corpus.ipynb #6d46c8a2
 _EN = grammar('''
 text: {s} | {s} | {s} | {s} {s} | {s} {s} {s}
 s: {who} {did} {what}{tail}. | {when}, {who} {did} {what}. | {who} {did} {what} and {did} {what}{tail}.
@@ -93,7 +93,7 @@ month:: January February March April May June July August September October Nove
 is:: is was seems remains
 ''')
 
-# %% ../../nbs/10_corpus.ipynb #ddca5969
+# %% ../../nbs/10_corpus.ipynb #1a87d209
 _EN |= grammar('''
 did:: bought carried changed checked chose cleaned copied counted covered described designed discovered drew explained
   followed found gave heard improved invented joined kept learned lost measured mended missed moved named needed
@@ -131,7 +131,7 @@ noun:: account acid angle animal answer apple army axis bank basket battle berry
   jungle ozone equation physics
 ''')
 
-# %% ../../nbs/10_corpus.ipynb #7721edbb
+# %% ../../nbs/10_corpus.ipynb #823814c2
 _ZH = grammar('''
 text: {s} | {s} | {s} | {s}{s} | {s}{s}{s}
 s: {who}{did}了{what}。 | {when}，{who}{did}了{what}。
@@ -163,7 +163,7 @@ given:: 伟 芳 娜 敏 静 丽 强 磊 军 洋 勇 艳 杰 娟 涛 明 超 秀 
   宇 浩 然 欣 佳 俊 峰 鹏 辉 晓 东 云 飞 春 生 海 波 宁 月 青 山 凤 鸣 思 远 安 康 乐 天 瑞 祥
 ''')
 
-# %% ../../nbs/10_corpus.ipynb #0c957741
+# %% ../../nbs/10_corpus.ipynb #83ad290b
 _ZH |= grammar('''
 place:: 北京 上海 广州 成都 西安 杭州 南京 武汉 重庆 天津 苏州 昆明 拉萨 哈尔滨 乌鲁木齐 台北 香港 巴黎 伦敦 纽约 东京 罗马 柏林
   莫斯科 开罗 悉尼
@@ -189,7 +189,7 @@ noun:: 账户 酸 角度 动物 答案 苹果 军队 轴 银行 篮子 战役 �
   磁铁 疫苗 蛋糕 围巾 狐狸 骆驼 拼音 砖
 ''')
 
-# %% ../../nbs/10_corpus.ipynb #75c3d214
+# %% ../../nbs/10_corpus.ipynb #954a9f47
 def sentences(
     r:np.random.Generator, # where the randomness comes from
     lang:str='en',         # en or zh
@@ -208,7 +208,7 @@ def sentences(
         out.append('\n' if draw.random()<.2 else '' if lang=='zh' else ' ')
     return ''.join(out).strip()
 
-# %% ../../nbs/10_corpus.ipynb #f5d964bf
+# %% ../../nbs/10_corpus.ipynb #e220f03c
 HAN = tuple(bytes([a,b]).decode('gb2312') for a in range(0xb0,0xd8) for b in range(0xa1,0xff) if (a,b)<(0xd7,0xfa))
 _GREEK = 'ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμνξοπρςστυφχψωϵϕ'
 _MATHS = '±×÷·¬°′″ℓℝℕℤℂ∀∂∃∅∇∈∉∏∑−∗∘√∝∞∠∧∨∩∪∫∴∼≃≅≈≠≡≤≥≪≫⊂⊃⊆⊇⊕⊗⊥⋅⋮⋯⟨⟩←↑→↓↔⇐⇒⇔↦'
@@ -219,7 +219,7 @@ def charset()->list: # of one-character strings, each once; no newline
     "Every character nano has an entry of its own for: ASCII, Greek, maths, punctuation, GB 2312 level 1."
     return list(dict.fromkeys(''.join(map(chr, range(32,127))) + _GREEK + _MATHS + _MARKS + _MARKS_ZH + ''.join(HAN)))
 
-# %% ../../nbs/10_corpus.ipynb #390bfa28
+# %% ../../nbs/10_corpus.ipynb #9fe8dc19
 _ABC = 'abcdefghijklmnopqrstuvwxyz'
 _RARE = _GREEK+_MATHS+_MARKS
 
@@ -256,7 +256,7 @@ def random_text(
         out.append(new); size += len(new)
     return ''.join(out).strip()
 
-# %% ../../nbs/10_corpus.ipynb #2b19780f
+# %% ../../nbs/10_corpus.ipynb #a9fcac65
 def _clean(text):
     "NFC, without control or invisible characters, single spaces."
     text = unicodedata.normalize('NFC', text)
@@ -279,7 +279,7 @@ def paragraphs(
     if not lines: raise BadInput(f'{path}: no text in it for lang={lang!r}; leave this file out')
     return lines
 
-# %% ../../nbs/10_corpus.ipynb #57b268ed
+# %% ../../nbs/10_corpus.ipynb #346fa6ff
 @lru_cache(64)
 def _ends(path, lang): return np.cumsum([len(p) for p in paragraphs(path, lang)])
 
@@ -312,7 +312,7 @@ class Corpus:
         end = out.rfind(' ', 0, n+1) if self.lang=='en' else n
         return out[:end if end>n//2 else n].strip()
 
-# %% ../../nbs/10_corpus.ipynb #e2df115a
+# %% ../../nbs/10_corpus.ipynb #59d71371
 def cache_dir()->Path: # exists and can be written to
     "`VARY_CACHE`, or the user's cache folder, or a temporary one: for what can be made again."
     base = os.environ.get('VARY_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'vary-nb'
@@ -323,7 +323,7 @@ def cache_dir()->Path: # exists and can be written to
         if os.access(p, os.W_OK): return p
     raise BadInput(f'no folder to write to: tried {" and ".join(map(str, tried))}; set VARY_CACHE')
 
-# %% ../../nbs/10_corpus.ipynb #8cb271d5
+# %% ../../nbs/10_corpus.ipynb #d8008cf1
 @lru_cache(256)
 def _codes(path, index):
     "Code points a font file has glyphs for."
@@ -351,7 +351,7 @@ def missing(
     codes = font.codes
     return {c for c in set(text) if ord(c) not in codes and c!='\n'}
 
-# %% ../../nbs/10_corpus.ipynb #0740646c
+# %% ../../nbs/10_corpus.ipynb #0c80cf4d
 _BASE14 = {'helv':'Sans-Regular', 'hebo':'Sans-Bold', 'heit':'Sans-Italic', 'hebi':'Sans-BoldItalic',
            'tiro':'Roman-Regular', 'tibo':'Roman-Bold', 'tiit':'Roman-Italic', 'tibi':'Roman-BoldItalic',
            'cour':'Mono-Regular', 'cobo':'Mono-Bold', 'coit':'Mono-Italic', 'cobi':'Mono-BoldItalic'}
@@ -367,7 +367,7 @@ def builtin_fonts()->list: # of 12 Font
         fonts.append(Font(name, name.split('-')[0], str(path)))
     return fonts
 
-# %% ../../nbs/10_corpus.ipynb #ea7ba095
+# %% ../../nbs/10_corpus.ipynb #ba0d961b
 def cjk_font()->Font:
     "Droid Sans Fallback out of PyMuPDF, with the name records that other programs ask for."
     name = 'Droid Sans Fallback'; path = cache_dir()/'DroidSansFallback.ttf'
@@ -379,7 +379,7 @@ def cjk_font()->Font:
             f.save(tmp)
     return Font(name, name, str(path), 0, 'zh')
 
-# %% ../../nbs/10_corpus.ipynb #5737faf4
+# %% ../../nbs/10_corpus.ipynb #d43976a2
 def _facts(path, index):
     "(name, family, lang, why not) of a face; the last is empty for a usable one."
     with TTFont(path, fontNumber=index, lazy=True) as f:
@@ -414,7 +414,7 @@ def faces(
     fonts = [Font(name, family, str(path), i, lang) for i,name,family,lang,why in known[key] if not why]
     return fonts[:1] if any(f.lang=='zh' for f in fonts) else fonts
 
-# %% ../../nbs/10_corpus.ipynb #85a90e20
+# %% ../../nbs/10_corpus.ipynb #344f5fd9
 FOLDERS = ('/usr/share/fonts', '/usr/local/share/fonts', '/usr/share/texmf/fonts/opentype', '~/.fonts',
            '~/.local/share/fonts', '/System/Library/Fonts', '/Library/Fonts', '~/Library/Fonts',
            'C:/Windows/Fonts', '~/AppData/Local/Microsoft/Windows/Fonts')
