@@ -10,6 +10,7 @@ engine: `PdfPages`: picture, trusted lines in reading order, a cell for every gl
 Processor time of this process and of its children is counted, not time on the wall. Also printed: the agreement of
 the engine's characters with those that PDFium reports (precision, recall over trusted lines; over pages with text).
 The last line of the output is JSON; with --out it is appended to that file, after a first line about the machine."""
+from importlib.util import find_spec
 import argparse, json, os, platform, resource, statistics, subprocess, sys
 from collections import Counter
 from pathlib import Path
@@ -100,8 +101,9 @@ def main():
     ap.add_argument('--out', type=Path, help='append to this file of JSON lines')
     a = ap.parse_args()
     try:
-        import pdf2image; subprocess.run(['pdftoppm', '-v'], capture_output=True, check=True)
-    except (ImportError, OSError, subprocess.CalledProcessError): sys.exit('the paper\'s way needs pdf2image (pip) and poppler (apt install poppler-utils)')
+        if not find_spec('pdf2image'): raise OSError('pdf2image')
+        subprocess.run(['pdftoppm', '-v'], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError): sys.exit('the paper\'s way needs pdf2image (pip) and poppler (apt install poppler-utils)')
     result = dict(what=a.label or f'{len(a.pdfs)} files', **bench(list_files(a.pdfs, ('.pdf',)), a.pages, a.dpi, a.rounds))
     if a.out:
         a.out.parent.mkdir(parents=True, exist_ok=True); new = not a.out.exists()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vary_nb.core import BadInput, Skip, open_image, progress, rng
+from vary_nb.core import Skip, open_image, progress, rng
 from vary_nb.data.documents import PdfPages
 from vary_nb.data.natural import NEGATIVES
 from vary_nb.data.pdf import open_pdf, page_lines, page_pixels

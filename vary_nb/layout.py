@@ -7,13 +7,13 @@ __all__ = ['CHINESE', 'LATIN', 'SMALL', 'edges', 'runs', 'components', 'hull', '
            'groups', 'stretches', 'gutter', 'columns', 'rows', 'lines', 'ink', 'font_sizes', 'agree', 'Block',
            'split_wide', 'cut', 'strip', 'tilt', 'straighten']
 
-# %% ../nbs/49_layout.ipynb #e317c34e
+# %% ../nbs/49_layout.ipynb #2b44340f
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# %% ../nbs/49_layout.ipynb #eb9accc1
+# %% ../nbs/49_layout.ipynb #e29d1379
 def edges(
     img:Image.Image, # a page, RGB
 )->np.ndarray: # (h,w) bool
@@ -23,7 +23,7 @@ def edges(
     lo,hi = np.percentile(x[::4,::4], (.5,99.5))
     return d > max(24, .16*(hi-lo))
 
-# %% ../nbs/49_layout.ipynb #418dadf8
+# %% ../nbs/49_layout.ipynb #646ab040
 def runs(
     mask:np.ndarray, # (h,w) bool
 )->tuple: # rows, starts, ends: three (n,) arrays
@@ -51,7 +51,7 @@ def components(
     for i,f,v in ((0,np.minimum,x0),(1,np.minimum,y),(2,np.maximum,x1),(3,np.maximum,y+1)): f.at(box[:,i], k, v)
     return box, np.bincount(k, x1-x0, len(kinds)).astype(int)
 
-# %% ../nbs/49_layout.ipynb #999a24c5
+# %% ../nbs/49_layout.ipynb #d2e6a4d1
 def hull(
     box:np.ndarray, # (n,4)
 )->np.ndarray: # (4,)
@@ -68,7 +68,7 @@ def paint(
     for i,j,s in ((1,0,1),(3,2,1),(1,2,-1),(3,0,-1)): np.add.at(m, (box[:,i],box[:,j]), s)
     return m.cumsum(0).cumsum(1)[:h,:w]>0
 
-# %% ../nbs/49_layout.ipynb #bfc05fd7
+# %% ../nbs/49_layout.ipynb #a9a87de2
 def letter_height(
     box:np.ndarray,     # (n,4)
     area:bool=False,    # weigh marks by area instead of width: large characters of many small parts count as large
@@ -80,7 +80,7 @@ def letter_height(
     order = np.argsort(h[ok], kind='stable'); share = (np.minimum(w,3*h)*(h if area else 1))[ok][order].cumsum()
     return float(h[ok][order][np.searchsorted(share, share[-1]/2)])
 
-# %% ../nbs/49_layout.ipynb #e797c861
+# %% ../nbs/49_layout.ipynb #f8431db2
 def long_runs(
     mask:np.ndarray, # (h,w) bool
     n:float,         # pixels
@@ -95,8 +95,9 @@ def marks(
     "Boxes of the connected ink of a page, without its rules, frames and pictures."
     mask = edges(img); u = letter_height(components(mask)[0])
     if not u: return np.zeros((0,4), int), 0., 0
-    rule = long_runs(mask, max(24, 6*u))
-    box,area = components(mask & ~(rule | long_runs(mask.T, max(24, 4.5*u)).T))
+    long = lambda m, k: long_runs(m, min(max(24, k*u), max(k*u/2, .9*m.shape[1])))  # in a small picture: from side to side
+    rule = long(mask, 6)
+    box,area = components(mask & ~(rule | long(mask.T, 4.5).T))
     box[:,:2] = np.minimum(box[:,:2]+1, box[:,2:]-1)                            # an edge begins one pixel before the ink
     u = letter_height(box) or u
     w,h = (box[:,2:]-box[:,:2]).T
@@ -111,7 +112,7 @@ def marks(
         if area[i] > w[i]*h[i]*(.06 if inside.sum()>8 else .12): keep &= ~inside; pictures += 1
     return box[keep&~big], u, pictures
 
-# %% ../nbs/49_layout.ipynb #f0a493b7
+# %% ../nbs/49_layout.ipynb #fc15e913
 def groups(
     lo:np.ndarray,  # (n,) starts
     hi:np.ndarray,  # (n,) ends
@@ -129,7 +130,7 @@ def stretches(
     "Widths of the unbroken stretches of text, row by row."
     return np.array([np.ptp(hull(box[r][s])[::2]) for r in groups(box[:,1], box[:,3]) for s in groups(box[r,0], box[r,2], gap)])
 
-# %% ../nbs/49_layout.ipynb #9f12a5f2
+# %% ../nbs/49_layout.ipynb #6ff11240
 def gutter(
     box:np.ndarray, # (n,4) marks
     u:float,        # letter height
@@ -169,7 +170,7 @@ def columns(
         return [p for part in (y<a, within&(x<m), within&(x>=m), y>b) for p in go(i[part])]
     return go(np.arange(len(box)))
 
-# %% ../nbs/49_layout.ipynb #74311a63
+# %% ../nbs/49_layout.ipynb #8d77e804
 def rows(
     box:np.ndarray, # (n,4) marks of one column
     u:float,        # letter height
@@ -199,7 +200,7 @@ def rows(
         if away[k]<.45*u: out[k] = np.r_[out[k], r]
     return out
 
-# %% ../nbs/49_layout.ipynb #17a50527
+# %% ../nbs/49_layout.ipynb #7dc4e0c8
 def lines(
     box:np.ndarray,  # (n,4) marks of one column
     u:float,         # letter height
@@ -218,7 +219,7 @@ def lines(
         else: out.append(parts)
     return out
 
-# %% ../nbs/49_layout.ipynb #6f6b9d44
+# %% ../nbs/49_layout.ipynb #e4f2986e
 def ink(
     img:Image.Image, # a small piece of a page, RGB
 )->tuple: # (h,w) bool, paper colour (3,), share of paper
@@ -229,7 +230,7 @@ def ink(
     d = np.abs(x-paper).max(-1)
     return d>max(12, .5*np.percentile(d, 99)), paper, float((d<24).mean())
 
-# %% ../nbs/49_layout.ipynb #18d60270
+# %% ../nbs/49_layout.ipynb #4e7fe842
 CHINESE,LATIN,SMALL = .9,.68,.45 # height over the font size: of a Chinese character, of A and l, of a line of x only
 
 def font_sizes(
@@ -243,7 +244,7 @@ def font_sizes(
     c = np.array([hull(box[i]) for i in groups(box[:,0], box[:,2], -1)])        # parts above each other: one character
     c = c[(c[:,3]-c[:,1]>=.5*u)]
     w,h,base = c[:,2]-c[:,0], c[:,3]-c[:,1], np.median(c[:,3])
-    up = max(1., base-np.percentile(c[:,1], 10)); full = h>=.8*up               # from the base line to the top of most
+    up = max(1., base-np.sort(c[:,1])[len(c)//10]); full = h>=.8*up             # from the base line to the top of the tall ones
     below = (np.percentile(c[:,3], 95)-base)/up
     square = ((w>.75*up)&(w<1.15*up)&full).mean()
     if full.mean()<=.5 or below>=.15: return [up/LATIN]                         # tall and small letters, or tails: Latin
@@ -260,7 +261,7 @@ def agree(
     close = [min(s, key=lambda v: abs(v/usual-1)) for s in sizes]
     return [float(usual if len(s)>1 and abs(c/usual-1)<near else s[0]) for s,c in zip(sizes,close)]
 
-# %% ../nbs/49_layout.ipynb #6660dd20
+# %% ../nbs/49_layout.ipynb #b4e4033a
 @dataclass
 class Block:
     "A piece of a page that is read in one look."
@@ -284,7 +285,7 @@ def split_wide(
         out.append((a,stop)); a = stop
     return out+[(a,w)]
 
-# %% ../nbs/49_layout.ipynb #d29a115b
+# %% ../nbs/49_layout.ipynb #91238be7
 def cut(
     img:Image.Image, # a page, RGB
     px:float=16,     # font size the pieces will be brought to, pixels
@@ -311,7 +312,7 @@ def cut(
             out += [Block((int(b[0]+x0), int(b[1]), int(b[0]+x1), int(b[3])), size, k) for x0,x1 in split_wide(mask, (width-12)*size/px)]
     return out, left_out
 
-# %% ../nbs/49_layout.ipynb #c9d6dca4
+# %% ../nbs/49_layout.ipynb #ffac20dd
 def strip(
     img:Image.Image, # the page, RGB
     block:Block,     # which piece
@@ -330,7 +331,7 @@ def strip(
     dark = mask.any() and paper.mean() < np.asarray(piece)[mask].mean()
     return ImageOps.invert(out) if dark else out
 
-# %% ../nbs/49_layout.ipynb #ffd3509d
+# %% ../nbs/49_layout.ipynb #16dbb962
 def tilt(
     img:Image.Image,  # a page, RGB
     most:float=5.,    # degrees, to either side

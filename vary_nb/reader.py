@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGES', 'parse_pages', 'open_pages', 'period', 'unloop', 'LoopStop', 'Reading', 'join', 'Progress', 'Reader', 'read']
 
-# %% ../nbs/50_reader.ipynb #0c625ebe
+# %% ../nbs/50_reader.ipynb #b4601dad
 import re, tempfile, time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .data.pdf import is_cjk, open_pdf, page_pixels
 from .layout import Block, cut, edges, straighten, strip
 from .model.vary import load
 
-# %% ../nbs/50_reader.ipynb #152bd2fe
+# %% ../nbs/50_reader.ipynb #f0ca95a3
 def parse_pages(
     text,   # such as '1', '1-3,5' or '4-'; None: all
     n:int,  # pages of the document
@@ -37,7 +37,7 @@ def parse_pages(
         out += range(a, b+1)
     return out
 
-# %% ../nbs/50_reader.ipynb #4e224b4b
+# %% ../nbs/50_reader.ipynb #6fb63a8f
 IMAGES = ('.png','.jpg','.jpeg','.webp','.bmp','.tif','.tiff','.gif','.ppm')
 
 def open_pages(
@@ -61,7 +61,7 @@ def open_pages(
                 except (RuntimeError, ValueError) as e: yield k, None, f'page {k} cannot be drawn ({e})'
         finally: doc.close()
 
-# %% ../nbs/50_reader.ipynb #e1501d89
+# %% ../nbs/50_reader.ipynb #8e42f83b
 def period(
     seq,          # text or token ids
     times:int=4,  # repetitions that make a loop
@@ -85,7 +85,7 @@ def unloop(
     while start>0 and text[start-1]==text[start-1+p]: start -= 1
     return text[:start+p].rstrip(), True
 
-# %% ../nbs/50_reader.ipynb #4a4439a9
+# %% ../nbs/50_reader.ipynb #bedab9d0
 class LoopStop(StoppingCriteria):
     "Ends a sequence of a batch once its tail repeats itself."
     def __init__(self,
@@ -100,7 +100,7 @@ class LoopStop(StoppingCriteria):
         loop = lambda s: bool(period(s)) and unloop(self.tokenizer.decode(s, skip_special_tokens=True))[1]
         return torch.tensor([loop(s) for s in input_ids[:,self.start:].tolist()], device=input_ids.device)
 
-# %% ../nbs/50_reader.ipynb #c8a3de48
+# %% ../nbs/50_reader.ipynb #83a834d1
 @dataclass
 class Reading:
     "What was read on one page."
@@ -135,7 +135,7 @@ def join(
         last = b.line
     return '\n'.join(out)
 
-# %% ../nbs/50_reader.ipynb #6ee5801f
+# %% ../nbs/50_reader.ipynb #865fa08e
 @dataclass
 class Progress:
     "A moment while a page is read."
@@ -231,7 +231,7 @@ class Reader:
         "Read to the end."
         return [p.reading for p in self.stream(source, pages, look) if p.done]
 
-# %% ../nbs/50_reader.ipynb #ee8d3625
+# %% ../nbs/50_reader.ipynb #3e0ecf17
 @lru_cache(2)
 def _reader(weights, device_name): return Reader(weights, device_name)
 

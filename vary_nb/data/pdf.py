@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'page_lines', 'page_pixels',
            'upright', 'odd_share']
 
-# %% ../../nbs/07_pdf.ipynb #b630efac
+# %% ../../nbs/07_pdf.ipynb #96642612
 import math, unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput
 
-# %% ../../nbs/07_pdf.ipynb #8ed306f6
+# %% ../../nbs/07_pdf.ipynb #762da0a5
 def open_pdf(
     path, # of the file
 ):
@@ -39,7 +39,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #c3c726a8
+# %% ../../nbs/07_pdf.ipynb #d02045ba
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -51,7 +51,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #dce2aaba
+# %% ../../nbs/07_pdf.ipynb #a5bae92a
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -63,7 +63,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #b1015a25
+# %% ../../nbs/07_pdf.ipynb #3d24c83e
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -73,7 +73,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #5376a185
+# %% ../../nbs/07_pdf.ipynb #6bd8bb0c
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -92,7 +92,7 @@ class Line:
     ):
         "A line from characters on one baseline, or None if nothing is drawn."
         text,rows,odd,space = [],[],'',False
-        end = None                                          # of the glyph before; is it Chinese, is it an accent?
+        end,cjk0,accent0 = None,False,False                 # of the glyph before; is it Chinese, is it an accent?
         for c,x0,x1,y,size,doubt in chars:
             if c==' ': space = True; continue
             cjk = c>'\u2e7f' and is_cjk(c); accent = doubt=='accent'
@@ -108,7 +108,7 @@ class Line:
         box = tuple(float(v) for v in (g[:,1].min(), g[:,2].min(), g[:,3].max(), g[:,4].max()))
         return cls(''.join(text), box, g, sizes.most_common(1)[0][0], block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #94c4ef3f
+# %% ../../nbs/07_pdf.ipynb #9a36ce51
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -131,7 +131,7 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #6d40cd7d
+# %% ../../nbs/07_pdf.ipynb #bfba4ffb
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -172,7 +172,7 @@ def page_lines(
     boxes = [np.concatenate([np.min([l.box[:2] for l in b], 0), np.max([l.box[2:] for l in b], 0)]) for b in blocks]
     return [l for j in reading_order(boxes) for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #221a90a8
+# %% ../../nbs/07_pdf.ipynb #9e5e425e
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -188,7 +188,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #061825bd
+# %% ../../nbs/07_pdf.ipynb #6d59625f
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -201,7 +201,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #3a10c420
+# %% ../../nbs/07_pdf.ipynb #c28f0df7
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':

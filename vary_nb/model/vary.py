@@ -7,7 +7,7 @@ __all__ = ['SPECIAL', 'WEIGHTS', 'prefix', 'build_tokenizer', 'VaryConfig', 'pre
            'VaryImageProcessor', 'VaryProcessor', 'splice', 'VaryOutput', 'VaryPreTrainedModel',
            'VaryForConditionalGeneration', 'shipped', 'build', 'load', 'interpolate_positions']
 
-# %% ../../nbs/30_vary.ipynb #57bf105a
+# %% ../../nbs/30_vary.ipynb #1aaad9f1
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from torch import Tensor, nn
 from transformers import (AutoConfig, AutoImageProcessor, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor,
-    AutoTokenizer, BatchFeature, GenerationMixin, OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast,
+    BatchFeature, GenerationMixin, OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast,
     ProcessorMixin)
 from transformers.image_processing_backends import PilBackend
 from transformers.modeling_outputs import ModelOutput
@@ -29,7 +29,7 @@ from ..core import BadInput, open_image
 from ..data.corpus import charset
 from .vocabulary import VaryVisionConfig, VisionVocabulary, init_weights
 
-# %% ../../nbs/30_vary.ipynb #0c6cd747
+# %% ../../nbs/30_vary.ipynb #c5579968
 def prefix(
     rows:int,         # rows of image tokens
     cols:int,         # image tokens in a row
@@ -45,7 +45,7 @@ def prefix(
     grid = [1 + r*C + c for r in range(rows) for c in range(cols)]
     return tokens, [0] + grid + [R*C+1]
 
-# %% ../../nbs/30_vary.ipynb #c0ce4b57
+# %% ../../nbs/30_vary.ipynb #9698073d
 SPECIAL = ['<pad>', '</s>', '<img>', '<imgpad>', '</img>'] # ids 0..4 of our own tokenizers
 
 def build_tokenizer(
@@ -60,7 +60,7 @@ def build_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=t, pad_token='<pad>', eos_token='</s>', bos_token='</s>',
         additional_special_tokens=SPECIAL[2:], clean_up_tokenization_spaces=False, padding_side='left')
 
-# %% ../../nbs/30_vary.ipynb #b5b19965
+# %% ../../nbs/30_vary.ipynb #9b76fefa
 class VaryConfig(PreTrainedConfig):
     "A vocabulary network, a language model, and how a picture stands in a sentence."
     model_type = 'vary'
@@ -94,7 +94,7 @@ class VaryConfig(PreTrainedConfig):
         R,C = self.position_table or [n//4 for n in self.vision_config.grid]
         return R*C + 2
 
-# %% ../../nbs/30_vary.ipynb #99512861
+# %% ../../nbs/30_vary.ipynb #03bfe068
 def _opt(width, layers, heads, ffn, vocab, positions, **kw):
     "A small OPT-style decoder."
     return OPTConfig(vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, ffn_dim=ffn,
@@ -121,7 +121,7 @@ def preset(
         bos_token_id=2, eos_token_id=2, pad_token_id=1)
     raise BadInput(f"preset {name!r} is not one of micro, nano, small, tiny")
 
-# %% ../../nbs/30_vary.ipynb #9abd9980
+# %% ../../nbs/30_vary.ipynb #bdb84cf9
 class VaryImagesKwargs(ImagesKwargs, total=False):
     "What `VaryImageProcessor` is told beyond the usual."
     mode: str      # 'pad' keeps the shape, 'squash' does not
@@ -177,7 +177,7 @@ class VaryImageProcessor(PilBackend):
         x = (x - np.float32(self.image_mean))/np.float32(self.image_std)
         return BatchFeature({'pixel_values':x.transpose(0,3,1,2)}, tensor_type=return_tensors)
 
-# %% ../../nbs/30_vary.ipynb #7729f276
+# %% ../../nbs/30_vary.ipynb #726964dc
 class VaryProcessor(ProcessorMixin):
     "A picture to everything the model wants; token ids back to text."
     attributes = ['image_processor', 'tokenizer']
@@ -223,7 +223,7 @@ class VaryProcessor(ProcessorMixin):
         image = own.get('image_processor') or json.loads((Path(path)/'preprocessor_config.json').read_text())
         return cls(VaryImageProcessor.from_dict(image), tok, position_table=own.get('position_table'))
 
-# %% ../../nbs/30_vary.ipynb #850b40f5
+# %% ../../nbs/30_vary.ipynb #a853390e
 def splice(
     text:Tensor,  # text embeddings (b,t,d)
     image:Tensor, # image tokens (b,n,d)
@@ -234,7 +234,7 @@ def splice(
     if (slot.sum(1)!=n).any(): raise ValueError(f'want {n} image slots in each row, got {slot.sum(1).tolist()}')
     return text.masked_scatter(slot[...,None], image.to(text.dtype)) # the mask (b,t,1) spreads over d
 
-# %% ../../nbs/30_vary.ipynb #c4a60ccf
+# %% ../../nbs/30_vary.ipynb #30b6a637
 @dataclass
 class VaryOutput(ModelOutput):
     "What a forward pass gives."
@@ -296,7 +296,7 @@ class VaryForConditionalGeneration(VaryPreTrainedModel, GenerationMixin):
         if is_first_iteration or not kwargs.get('use_cache', True): inputs['pixel_values'] = pixel_values
         return inputs
 
-# %% ../../nbs/30_vary.ipynb #cb540fcf
+# %% ../../nbs/30_vary.ipynb #86110fe3
 AutoConfig.register('vary_vision', VaryVisionConfig, exist_ok=True)
 AutoConfig.register('vary', VaryConfig, exist_ok=True)
 AutoModelForImageTextToText.register(VaryConfig, VaryForConditionalGeneration, exist_ok=True)
@@ -332,7 +332,7 @@ def load(
     except (OSError, RuntimeError, ValueError, SafetensorError) as e: raise BadInput(f'{path}: the weights cannot be read ({str(e).splitlines()[0]})') from e
     return model.to(device).eval(), VaryProcessor.from_pretrained(path)
 
-# %% ../../nbs/30_vary.ipynb #e996a09a
+# %% ../../nbs/30_vary.ipynb #c546f5b2
 def interpolate_positions(
     model:VaryForConditionalGeneration, # with an OPT language model
     n:int,                              # positions it shall have
