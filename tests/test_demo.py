@@ -4,7 +4,7 @@ import os, time, urllib.request
 import pytest
 from PIL import Image, ImageDraw
 
-from helpers import free_port, start
+from helpers import free_port, make_pdf, start
 
 
 @pytest.fixture(scope='module')
@@ -31,6 +31,23 @@ def test_a_program_asks(address, tmp_path, micro):
     text = ask('line.png')
     assert text.strip() and text==Reader(micro).read(tmp_path/'line.png')[0].text
     with pytest.raises(Exception, match='report.pdf.*empty'): ask('report.pdf')
+
+
+@pytest.mark.browser
+def test_a_visitor_is_told(browser, address, tmp_path):
+    "A locked file is answered in words, without the server's paths; a pasted picture is shown."
+    from selenium.webdriver.support.ui import WebDriverWait
+    wait = WebDriverWait(browser, 30); find = lambda css: browser.find_elements('css selector', css)
+    path = make_pdf(tmp_path/'locked.pdf', encryption=4, user_pw='x', owner_pw='y')
+    browser.get(address)
+    wait.until(lambda b: find('#source input[type=file]'))[0].send_keys(str(path))
+    told = wait.until(lambda b: [e.text for e in find('.toast-body') if 'locked.pdf' in e.text])[0]
+    assert 'encrypted' in told and '/' not in told and not find('#picture img')
+    browser.get(address); wait.until(lambda b: find('#go'))
+    browser.execute_script("""const c = document.createElement('canvas'); c.width = 300; c.height = 60; c.getContext('2d').fillText('pasted', 9, 30);
+        c.toBlob(b => { const t = new DataTransfer(); t.items.add(new File([b], 'pasted.png', {type: 'image/png'}));
+        document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: t})) })""")
+    wait.until(lambda b: find('#picture img'))
 
 
 WIDE = 'return [document.documentElement.scrollWidth, window.innerWidth]'

@@ -102,7 +102,7 @@ def test_every_exported_cell_is_tested(path):
                 waiting = m[1]
         elif not tool.skipped(s, FLAGS) and re.search(r'\b(test_\w+|assert|expect_fail)\b', s): waiting = None
     untested += [waiting]*bool(waiting)
-    assert not untested, untested
+    assert not untested, ' '.join(untested)
 
 
 def parsed(source):
@@ -124,7 +124,7 @@ def test_every_exported_name_is_used():
               if isinstance(t, ast.Assign) and getattr(t.targets[0], 'id', '')=='__all__' for n in ast.literal_eval(t.value)]
     assert len(public)>100
     unused = [f'{m}.{n}' for m,n in public if (m,n) not in used]
-    assert not unused, unused
+    assert not unused, ' '.join(unused)
 
 
 def test_export_and_clean_change_nothing(tmp_path):
