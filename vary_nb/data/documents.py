@@ -225,6 +225,12 @@ def text_sample(
     return Sample([im], [('',text)], lang=engine.lang, meta=meta, glyphs=glyphs)
 
 # %% ../../nbs/11_documents.ipynb #48c0f1cc
+def _named(name, fonts):
+    "The fonts whose name contains these words; it is a mistake if there are none."
+    out = [f for f in fonts if name.lower() in f.name.lower()]
+    if not out: raise BadInput(f"TextPages: no font named {name!r} here; there are {', '.join(sorted({f.family for f in fonts}))}")
+    return out
+
 class TextPages:
     "Running and random text in the fonts of this machine."
     def __init__(self,
@@ -235,7 +241,7 @@ class TextPages:
         size=None,             # (height, width), pixels; None: a page of 1024 x 768
         text_px=(13,20),       # font size from, to, pixels
         random_share:float=.4, # of the samples have random characters as text
-        fonts=None,            # list of Font; None: all of this machine
+        fonts=None,            # list of Font or of names; None: all of this machine
         exclude=(),            # words; a font whose name or path contains one is not used
         lines=None,            # (fewest, most) lines; None: mostly as many as fit
         builtin:bool=True,     # see `Corpus`
@@ -246,7 +252,8 @@ class TextPages:
         self.random_share,self.wear,self.most = random_share,wear,(self.size[0]-1)/(UP+DOWN)
         if text_px[0]>self.most: raise BadInput(f'TextPages: text of {text_px[0]} px is too high for size={self.size}')
         words = [exclude.lower()] if isinstance(exclude, str) else [w.lower() for w in exclude]
-        found = [f for l in {lang,'en'} for f in find_fonts(l)] if fonts is None else list(fonts)
+        here = lambda: [f for l in {lang,'en'} for f in find_fonts(l)]
+        found = here() if fonts is None else [g for f in fonts for g in (_named(f, here()) if isinstance(f, str) else [f])]
         found = sorted(f for f in found if not any(w in f'{f.name} {f.path}'.lower() for w in words))
         self.fonts,self.latin = ([f for f in found if f.lang==l] for l in (lang,'en'))
         if not self.fonts: raise BadInput(f'TextPages: no font left for lang={lang!r}; see fonts= and exclude=')
