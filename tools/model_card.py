@@ -23,7 +23,7 @@ def main():
     a = ap.parse_args(); result = json.loads(a.eval.read_text()); data = json.loads(a.data.read_text()); out = []
     say = out.append
     say(f'---\nlicense: apache-2.0\nlanguage: [en, zh]\npipeline_tag: image-text-to-text\nlibrary_name: transformers\n---\n\n# Vary-tiny, preset `{a.name}`\n')
-    say(f"A Vary-tiny of preset `{a.name}`, trained from nothing by this project on two CPU cores: no SAM, no OPT weights. It reads one or a few lines of English or Chinese print in one look; pages are cut into lines by `vary_nb.reader`. Half precision, transformers format.\n")
+    say(f"A Vary-tiny of preset `{a.name}`, trained from nothing by this project on two CPU cores: no SAM, no OPT weights. It reads pieces of lines of English or Chinese print, up to 128 pixels wide at a font size of about 17; `vary_nb.reader` cuts pages and lines into such pieces. Half precision, transformers format.\n")
     say("```python\nfrom vary_nb.model.vary import load\nmodel, processor = load('" + a.name + "')\n```\n")
     say('## Results\n\nMeasured by `tools/measure_nano.py` on documents that training never saw (marked *held out* below).\n')
     say('| measured | English | Chinese |\n|---|---|---|')

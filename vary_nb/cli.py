@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_build', 'cmd_data_show', 'cmd_data_setup', 'cmd_eval', 'cmd_info', 'parser', 'cmd_demo',
            'main']
 
-# %% ../nbs/61_cli.ipynb #f70fd9b4
+# %% ../nbs/61_cli.ipynb #4f9ff18d
 import argparse, json, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #580b0ef7
+# %% ../nbs/61_cli.ipynb #e277b494
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,19 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #9ab42c80
+# %% ../nbs/61_cli.ipynb #9b7907b4
+def _samples(a, seed=None):
+    "The first a.n samples of a recipe, or of a folder of shards."
+    from itertools import islice
+    from vary_nb.data.recipes import load_recipe, read_shard
+    src = Path(a.data)
+    if src.is_dir():
+        shards = sorted(src.glob('*.tar'))
+        if not shards: raise BadInput(f'{src}: no shards (*.tar) in this folder')
+        return list(islice((s for f in shards for s in read_shard(f)), a.n))
+    stream = load_recipe(src, sources=_pairs(a.source)).stream(size=tuple(a.size) if a.size else None, seed=seed)
+    return [stream[i] for i in range(min(a.n, len(stream)))]
+
 def cmd_data_build(
     a, # parsed arguments
 )->int: # exit code
@@ -72,15 +84,7 @@ def cmd_data_show(
     from PIL import ImageFont
     from vary_nb.core import atomic_path, contact_sheet
     from vary_nb.data.corpus import cjk_font
-    from vary_nb.data.recipes import load_recipe, read_shard
-    src = Path(a.what)
-    if src.is_dir():
-        shards = sorted(src.glob('*.tar'))
-        if not shards: raise BadInput(f'{src}: no shards (*.tar) in this folder')
-        samples = [s for _,s in zip(range(a.n), (s for f in shards for s in read_shard(f)))]
-    else:
-        stream = load_recipe(src, sources=_pairs(a.source)).stream(size=tuple(a.size) if a.size else None)
-        samples = [stream[i] for i in range(min(a.n, len(stream)))]
+    samples = _samples(a)
     font = ImageFont.truetype(cjk_font().path, 12)
     sheet = contact_sheet([s.images[0] for s in samples], [s.text for s in samples], cols=a.cols, cell=(1200//a.cols, 120), font=font)
     with atomic_path(a.out) as tmp: sheet.save(tmp, 'PNG')
@@ -95,21 +99,16 @@ def cmd_data_setup(
     _say(f'vary-nb data setup: Chinese font at {cjk_font().path}; {len(builtin_fonts())} Latin faces')
     return 0
 
-# %% ../nbs/61_cli.ipynb #5276ef2a
+# %% ../nbs/61_cli.ipynb #2065f616
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
     "Error rate of weights on samples of a recipe or of shards, read in one look."
     from vary_nb.core import progress
-    from vary_nb.data.recipes import load_recipe, read_shard
     from vary_nb.model.vary import load
     from vary_nb.train import evaluate
-    model,processor = load(a.weights); src = Path(a.data)
-    if src.is_dir(): samples = [s for f in sorted(src.glob('*.tar')) for s in read_shard(f)][:a.n]
-    else:
-        stream = load_recipe(src, sources=_pairs(a.source)).stream(size=tuple(a.size) if a.size else None, seed=a.seed)
-        samples = [stream[i] for i in range(a.n)]
-    if not samples: raise BadInput(f'{src}: no samples')
+    model,processor = load(a.weights); samples = _samples(a, a.seed)
+    if not samples: raise BadInput(f'{a.data}: no samples')
     sizes = {}
     for s in samples: sizes.setdefault(s.images[0].size, []).append(s)
     rows = [evaluate(model, processor, ss[i:i+16]) | dict(chars=sum(len(s.text) for s in ss[i:i+16]))
@@ -137,7 +136,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #99b26c63
+# %% ../nbs/61_cli.ipynb #b5dd826d
 def parser()->argparse.ArgumentParser:
     "The command line of vary-nb."
     p = argparse.ArgumentParser('vary-nb', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -161,7 +160,7 @@ def parser()->argparse.ArgumentParser:
     q = add(data, 'build', cmd_data_build, 'build the shards of a recipe; run again to resume', 'vary-nb data build data_recipes/nano.yaml --out nano-data --source pdf_en=my/pdfs')
     q.add_argument('recipe'); q.add_argument('--out', required=True, help='folder'); q.add_argument('--workers', type=int, default=2, help='processes; default 2'); q.add_argument('--source', **source)
     q = add(data, 'show', cmd_data_show, 'draw a contact sheet of a recipe or of a folder of shards', 'vary-nb data show data_recipes/ci.yaml --size 64 384')
-    q.add_argument('what', help='recipe or folder'); q.add_argument('--out', default='sheet.png'); q.add_argument('--n', type=int, default=24, help='samples'); q.add_argument('--cols', type=int, default=3)
+    q.add_argument('data', help='recipe or folder of shards'); q.add_argument('--out', default='sheet.png'); q.add_argument('--n', type=int, default=24, help='samples'); q.add_argument('--cols', type=int, default=3)
     q.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT','WIDTH'), help='of every picture, pixels'); q.add_argument('--source', **source)
     q = add(sub, 'train', None, 'train a model; all options: vary-nb train --help', 'vary-nb train --recipe data_recipes/nano.yaml --out out/nano --minutes 60')
     q.add_argument('rest', nargs=argparse.REMAINDER)
