@@ -7,7 +7,7 @@ __all__ = ['parse_levels', 'pick_level', 'collate', 'glyph_cells', 'GlyphHeads',
            'optimisers', 'fast_bf16', 'schedule', 'TrainConfig', 'evaluate', 'save_checkpoint', 'load_checkpoint',
            'header', 'read_log', 'Log', 'Stop', 'Samples', 'train', 'main']
 
-# %% ../nbs/31_train.ipynb #3ceeb268
+# %% ../nbs/31_train.ipynb #ab4f39c4
 import argparse, dataclasses, json, math, os, platform, shutil, signal, subprocess, sys, time
 from collections import Counter
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .core import BadInput, count_params, device, rng, sha256
 from .data.recipes import load_recipe
 from .model.vary import build, load
 
-# %% ../nbs/31_train.ipynb #588ceec4
+# %% ../nbs/31_train.ipynb #9ec58690
 def parse_levels(
     text:str, # such as '1x2,1x4,2x8'
 )->list:      # [(rows, cols)] in image tokens
@@ -47,7 +47,7 @@ def pick_level(
     r = rng(seed, 'level', step)
     return int(r.integers(top)) if top and r.random()<mix else top
 
-# %% ../nbs/31_train.ipynb #80eedddd
+# %% ../nbs/31_train.ipynb #4ad1ef3e
 def collate(
     samples,     # one size
     processor,   # VaryProcessor
@@ -95,7 +95,7 @@ def glyph_cells(
     paper = [(*p, 0) for p in dict.fromkeys(paper) if p not in full and samples[p[0]].glyphs is not None]
     return torch.tensor([(*p, k) for p,k in full.items()] + paper, dtype=torch.long).reshape(-1,4)
 
-# %% ../nbs/31_train.ipynb #1c76bc6d
+# %% ../nbs/31_train.ipynb #47fc3c22
 class GlyphHeads(nn.Module):
     "Which character is in a cell, asked of the neck map and of the image tokens (ours, used in training only)."
     def __init__(self,
@@ -152,7 +152,7 @@ class TrainStep(nn.Module):
             out |= dict(total=out['text'] + self.weight*glyph, glyph=glyph, neck=a, token=b)
         return out
 
-# %% ../nbs/31_train.ipynb #534d1fbe
+# %% ../nbs/31_train.ipynb #29e6eaeb
 def orthogonalise(
     x:Tensor,    # a stack of matrices (n,rows,cols)
     rounds:int=5, # of the polynomial
@@ -194,7 +194,7 @@ class Muon(torch.optim.Optimizer):
                 for p,du in zip(ps, u):
                     p.mul_(1-group['lr']*group['weight_decay']).sub_(du, alpha=group['lr']*.2*max(shape)**.5)
 
-# %% ../nbs/31_train.ipynb #8fa6d689
+# %% ../nbs/31_train.ipynb #aeefb5b4
 def optimisers(
     step:nn.Module,     # a `TrainStep`
     lr:float,           # AdamW's learning rate
@@ -237,7 +237,7 @@ def schedule(
     if kind=='constant': return f
     raise BadInput(f"schedule {kind!r} is not one of wsd, cosine, constant")
 
-# %% ../nbs/31_train.ipynb #c82f93e8
+# %% ../nbs/31_train.ipynb #4261cceb
 @dataclass
 class TrainConfig:
     "Everything a training run depends on."
@@ -288,7 +288,7 @@ class TrainConfig:
             out.setdefault(name, []).append(path)
         return out
 
-# %% ../nbs/31_train.ipynb #b7edec52
+# %% ../nbs/31_train.ipynb #967372fc
 @torch.no_grad()
 def evaluate(
     model, processor,  # as from `load`
@@ -309,7 +309,7 @@ def evaluate(
         out[f'cer_{lang}'] = cer([got[i] for i in rows], [truth[i] for i in rows])
     return out | dict(readings=[[truth[i], got[i]] for i in range(min(3, len(truth)))])
 
-# %% ../nbs/31_train.ipynb #90d596ed
+# %% ../nbs/31_train.ipynb #e7d3b459
 def save_checkpoint(
     folder,       # where
     step:TrainStep, # the model and its heads
@@ -346,7 +346,7 @@ def load_checkpoint(
     for o,s in zip(opts, saved['opts']): o.load_state_dict(s)
     return json.loads((Path(folder)/'train.json').read_text())
 
-# %% ../nbs/31_train.ipynb #ced24719
+# %% ../nbs/31_train.ipynb #af2b41b4
 def header(
     cfg:TrainConfig, # the settings
     **more,          # anything worth knowing
@@ -373,7 +373,7 @@ def read_log(
             if i<len(lines)-1: raise BadInput(f'{path}: line {i+1} is not JSON') from None
     return out
 
-# %% ../nbs/31_train.ipynb #7f9b8200
+# %% ../nbs/31_train.ipynb #7a8f0f1e
 class Log:
     "One line of JSON to a file, one readable line to standard error."
     def __init__(self,
@@ -390,8 +390,8 @@ class Log:
         with open(self.path, 'a') as f: f.write(json.dumps(row, ensure_ascii=False) + '\n')
         if 'ms' in row:
             of = f"/{cfg.steps:05d}" if cfg.steps else ''
-            eta = row['seconds']/60*(1-done)/max(done, 1e-9)
-            line = f"step {row['step']:05d}{of} | level {row['level'][0]}x{row['level'][1]} | loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['ms']} ms | eta {eta:.1f}m"
+            eta = f"{row['seconds']/60*(1-done)/done:.1f}m" if done else '?'
+            line = f"step {row['step']:05d}{of} | level {row['level'][0]}x{row['level'][1]} | loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['ms']} ms | eta {eta}"
         else: line = ' | '.join(f'{k} {v}' for k,v in row.items() if k in ('kind','note','step','level','cer','cer_en','cer_zh','finished','params'))
         print(line, file=sys.stderr, flush=True)
 
@@ -411,7 +411,7 @@ class Stop:
     def restore(self):
         for s,h in self.old.items(): signal.signal(s, h)
 
-# %% ../nbs/31_train.ipynb #cb48679f
+# %% ../nbs/31_train.ipynb #2d1bbc91
 class Samples:
     "Numbered samples of every level of a recipe; those of a seed of its own are held out."
     def __init__(self,
@@ -460,6 +460,7 @@ def train(
     acc = Accelerator(cpu=cfg.device=='cpu', mixed_precision=precision, step_scheduler_with_optimizer=False)
     step = TrainStep(model, cfg.glyph); opts = optimisers(step, cfg.lr, cfg.muon, cfg.decay)
     state = dict(step=0, top=cfg.first, since=0, loss=None, drawn=[0]*len(levels), chars=0, seconds=0., dropped={})
+    if not last.exists() and last.with_name('.last.old').exists(): last.with_name('.last.old').rename(last) # killed between two renames
     fresh = not (last/'train.json').is_file()
     if not fresh: state = load_checkpoint(last, step, opts)
     wrapped,*opts = acc.prepare(step.train(), *opts)
@@ -511,7 +512,7 @@ def train(
     stop.restore()
     return log.rows
 
-# %% ../nbs/31_train.ipynb #48c88fb2
+# %% ../nbs/31_train.ipynb #c6c7218b
 def main(argv=None)->int:
     "The command line: every field of TrainConfig is an option."
     ap = argparse.ArgumentParser('vary-nb train', description='Train a Vary-tiny. A run that was interrupted goes on when started again with the same --out.',
