@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'PLANNED', 'LIMITS', 'find_engine', 'Part', 'Recipe', 'load_recipe', 'spread', 'Stream', 'pack',
            'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError', 'sheet', 'build']
 
-# %% ../../nbs/17_recipes.ipynb #a0bb5ff7
+# %% ../../nbs/17_recipes.ipynb #e4c47f79
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -27,7 +27,7 @@ from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_i
                           sha256)
 from .files import Guard
 
-# %% ../../nbs/17_recipes.ipynb #3de0db2a
+# %% ../../nbs/17_recipes.ipynb #5d4e413c
 ENGINES = dict(TextPages='vary_nb.data.documents:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures')
 PLANNED = dict(Charts='12_charts', LatexPages='14_latex', SemanticCharts='15_semantic') # engine: the chapter that will bring it
@@ -43,7 +43,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #3ce6dc2f
+# %% ../../nbs/17_recipes.ipynb #6af093f9
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -70,7 +70,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #b7668215
+# %% ../../nbs/17_recipes.ipynb #61daa873
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -145,7 +145,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #f7101673
+# %% ../../nbs/17_recipes.ipynb #6ad44aaa
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -213,7 +213,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #591c5ee8
+# %% ../../nbs/17_recipes.ipynb #dce4dbcf
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -232,7 +232,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #b0e6adf9
+# %% ../../nbs/17_recipes.ipynb #d4fdfe3a
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
@@ -307,7 +307,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #bb54e5a4
+# %% ../../nbs/17_recipes.ipynb #b36cc3e8
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -334,7 +334,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #b7f90561
+# %% ../../nbs/17_recipes.ipynb #7b3b1aee
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -366,11 +366,18 @@ class ShardStream:
     def __getstate__(self): return self.paths
     def __setstate__(self, paths): self.__init__(paths)
 
-    def __getitem__(self, i):
+    def members(self, i):
+        "{suffix: bytes} of a sample."
         if not 0<=i<len(self): raise IndexError(f'sample {i} of {len(self)}')
         path,key,members = self.index[i]; data = {}
         with open(path, 'rb') as f:
             for suffix,(start,size) in members.items(): f.seek(start); data[suffix] = f.read(size)
+        return path, key, data
+
+    def record(self, i): return json.loads(self.members(i)[2]['json'])
+
+    def __getitem__(self, i):
+        path,key,data = self.members(i)
         try:
             images = [open_image(b) for s,b in data.items() if s.rpartition('.')[2] in ('webp','jpg','jpeg','png')]
             glyphs = np.load(io.BytesIO(data['glyphs.npy'])) if 'glyphs.npy' in data else None
@@ -383,7 +390,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #1be881b1
+# %% ../../nbs/17_recipes.ipynb #288e8748
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -430,7 +437,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #b6624d57
+# %% ../../nbs/17_recipes.ipynb #a81c46f6
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -471,7 +478,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #3af883b5
+# %% ../../nbs/17_recipes.ipynb #22cbaf0d
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
