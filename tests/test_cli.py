@@ -8,7 +8,7 @@ from PIL import Image
 
 from helpers import ROOT, finish, make_pdf, start
 
-COMMANDS = ['read', 'data setup', 'data build', 'data show', 'train', 'eval', 'demo', 'info']
+COMMANDS = ['read', 'data setup', 'data get', 'data build', 'data show', 'data check', 'train', 'eval', 'demo', 'info']
 KEYS = {'file':str, 'page':int, 'text':str, 'seconds':float, 'stopped':str}
 
 

@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'PLANNED', 'LIMITS', 'find_engine', 'Part', 'Recipe', 'load_recipe', 'spread', 'Stream', 'pack',
            'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError', 'sheet', 'build']
 
-# %% ../../nbs/17_recipes.ipynb #e4c47f79
+# %% ../../nbs/17_recipes.ipynb #1e95c996
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -27,7 +27,7 @@ from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_i
                           sha256)
 from .files import Guard
 
-# %% ../../nbs/17_recipes.ipynb #5d4e413c
+# %% ../../nbs/17_recipes.ipynb #75d13405
 ENGINES = dict(TextPages='vary_nb.data.documents:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures')
 PLANNED = dict(Charts='12_charts', LatexPages='14_latex', SemanticCharts='15_semantic') # engine: the chapter that will bring it
@@ -43,7 +43,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #6af093f9
+# %% ../../nbs/17_recipes.ipynb #c37740c7
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -70,7 +70,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #61daa873
+# %% ../../nbs/17_recipes.ipynb #90bc4dcf
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -145,7 +145,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #6ad44aaa
+# %% ../../nbs/17_recipes.ipynb #aee5c648
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -173,7 +173,7 @@ def _terms(name, value):
     if use not in ('yes','no','unclear'): raise BadInput(f'source {name}: commercial_use {use!r} is not one of yes, no, unclear')
     return d | dict(commercial_use=use, license=str(d.get('license') or 'not stated'))
 
-def _settle(d, base, given, folder):
+def _settle(d, base, given, folder, whole):
     "A Recipe from what the file says; `given` sources come first, then subfolders of `folder`."
     _known(d, Recipe, 'recipe', ('name','parts'))
     if not isinstance(d['parts'], list): raise BadInput('parts: expected a list, each with an engine')
@@ -189,7 +189,7 @@ def _settle(d, base, given, folder):
         p = Part(**_known(p, Part, f'part {i+1}', ('engine',)))
         for k in p.sources:
             if k not in where: raise BadInput(f"part {p.name}: source {k!r} is not under 'sources:' of the recipe")
-        lost = [k for k in p.sources if not _there(where[k])]
+        lost = [k for k in p.sources if not whole and not _there(where[k])]
         if not lost: kept.append(p)
         elif p.optional: notes.append(f"left out {p.name}: source {', '.join(lost)} is not there")
         else: raise BadInput(f'part {p.name}: source {lost[0]!r} is not there; say where it is: '
@@ -203,17 +203,18 @@ def _map(d, key):
 def load_recipe(
     path,         # the YAML file; its sources are relative to it
     sources=None, # {name: file, folder, pattern or a list of these} instead; relative to the working folder
-    folder=None,  # a folder with a subfolder for each source, as `fetch` leaves it
+    folder=None,  # a folder with a subfolder for each source, as `vary-nb data get` leaves it
+    whole:bool=False, # keep parts whose sources are not there: to look at a recipe, not to draw from it
 )->Recipe:
     "Read a recipe and settle where its sources are."
     path = Path(path)
-    try: return _settle(yaml.safe_load(path.read_text(encoding='utf8')), path.parent.resolve(), sources or {}, folder)
+    try: return _settle(yaml.safe_load(path.read_text(encoding='utf8')), path.parent.resolve(), sources or {}, folder, whole)
     except FileNotFoundError: raise BadInput(f'{path}: no such recipe file') from None
     except (OSError, UnicodeDecodeError) as e: raise BadInput(f'{path}: not readable ({e})') from None
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #dce4dbcf
+# %% ../../nbs/17_recipes.ipynb #1c81164d
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -232,7 +233,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #d4fdfe3a
+# %% ../../nbs/17_recipes.ipynb #8a3910cc
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
@@ -307,7 +308,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #b36cc3e8
+# %% ../../nbs/17_recipes.ipynb #37479c3d
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -334,7 +335,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #7b3b1aee
+# %% ../../nbs/17_recipes.ipynb #5053a183
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -390,7 +391,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #288e8748
+# %% ../../nbs/17_recipes.ipynb #1dc88b73
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -437,7 +438,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #a81c46f6
+# %% ../../nbs/17_recipes.ipynb #d6dc628b
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -478,7 +479,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #22cbaf0d
+# %% ../../nbs/17_recipes.ipynb #b627525d
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
