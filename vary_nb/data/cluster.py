@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['estimate', 'ShardTask', 'executor', 'run_on', 'check_shard', 'check']
 
-# %% ../../nbs/19_cluster.ipynb #c4a64116
+# %% ../../nbs/19_cluster.ipynb #ad6752e5
 import json, os, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,7 +19,7 @@ from .recipes import LIMITS, BuildError, Recipe, ShardStream, Stream, build, mak
 try: from datatrove.pipeline.base import PipelineStep
 except ImportError: PipelineStep = object # only for runs on many machines
 
-# %% ../../nbs/19_cluster.ipynb #1ce9e64c
+# %% ../../nbs/19_cluster.ipynb #b7ef94d5
 def _weigh(stream, k, n):
     "Seconds and bytes of a sample of part k, the mean of n; and which draws were skipped."
     draw,total,left_out = stream.part(k); seconds,size,skips = [],[],0
@@ -49,7 +49,7 @@ def estimate(
     return dict(recipe=recipe.name, samples=recipe.samples, shards=recipe.shards, bytes=total('bytes'), hours=round(total('hours'), 6),
                 missing=sum('error' in r for r in rows), parts=rows)
 
-# %% ../../nbs/19_cluster.ipynb #28e7739a
+# %% ../../nbs/19_cluster.ipynb #4312047e
 class ShardTask(PipelineStep):
     "One step of a datatrove pipeline: rank r makes the r-th shard of a list."
     name,type = 'make shards','vary_nb'
@@ -70,7 +70,7 @@ class ShardTask(PipelineStep):
             Path(self.out).mkdir(parents=True, exist_ok=True); self.failure(k).write_text(f'{type(e).__name__}: {e}')
         return ()
 
-# %% ../../nbs/19_cluster.ipynb #5ef78be3
+# %% ../../nbs/19_cluster.ipynb #a5c2f34a
 def executor(
     task:ShardTask,  # what to run
     on:str,          # local, slurm or ray
@@ -116,7 +116,7 @@ def run_on(
         for p in out.glob(f'.{recipe.name}-*.failed'): p.unlink()
     return build(recipe, out, workers=1)
 
-# %% ../../nbs/19_cluster.ipynb #4bf25b8e
+# %% ../../nbs/19_cluster.ipynb #68a10bf2
 def check_shard(
     path,      # a shard
     want=None, # what the manifest says about it: count, bytes, sha256
@@ -146,7 +146,7 @@ def _faults(s, members, record):
     w,h = s.images[0].size; box = s.glyphs[:,1:]
     if len(box) and (box.min()<0 or box[:,::2].max()>w or box[:,1::2].max()>h): yield 'glyphs outside their picture'
 
-# %% ../../nbs/19_cluster.ipynb #6d69159d
+# %% ../../nbs/19_cluster.ipynb #6cdd1774
 def check(
     folder,        # of shards
     workers:int=2, # processes; below 2 all is done in this one
