@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
            'cmd_info', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #96250e65
+# %% ../nbs/61_cli.ipynb #2fee8e8b
 import argparse, json, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #3ea4a2bc
+# %% ../nbs/61_cli.ipynb #3f0a7625
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #d590d444
+# %% ../nbs/61_cli.ipynb #d925a74d
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -97,11 +97,12 @@ def cmd_data_get(
     for n,r in rows.items():
         size = sum(g['bytes'] for g in r['got'])
         if r['got']: _say(f"{n}: {sum(g['files'] for g in r['got'])} files, {size/1e6:.1f} MB; {r['license']}, commercial use: {r['commercial_use']}")
-        if 'advice' in r: _say(f"{n}: by hand: {r['advice']}; put it in {Path(a.out)/n}; {r['license']}, commercial use: {r['commercial_use']}")
+        if 'advice' in r and r['got']: _say(f"{n}: note: {r['advice']}")
+        elif 'advice' in r and 'error' not in r: _say(f"{n}: by hand: {r['advice']}; put it in {Path(a.out)/n}; {r['license']}, commercial use: {r['commercial_use']}")
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #94fc6074
+# %% ../nbs/61_cli.ipynb #d985bbbb
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -159,7 +160,7 @@ def cmd_data_check(
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #1764058f
+# %% ../nbs/61_cli.ipynb #1ed8809f
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -196,7 +197,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #e9faed93
+# %% ../nbs/61_cli.ipynb #7acc7cc9
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')

@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'PLANNED', 'LIMITS', 'find_engine', 'Part', 'Recipe', 'load_recipe', 'spread', 'Stream', 'pack',
            'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError', 'sheet', 'build']
 
-# %% ../../nbs/17_recipes.ipynb #1e95c996
+# %% ../../nbs/17_recipes.ipynb #015a78d5
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -27,9 +27,11 @@ from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_i
                           sha256)
 from .files import Guard
 
-# %% ../../nbs/17_recipes.ipynb #75d13405
+# %% ../../nbs/17_recipes.ipynb #6c4ee26b
 ENGINES = dict(TextPages='vary_nb.data.documents:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
-               Pictures='vary_nb.data.natural:Pictures')
+               Pictures='vary_nb.data.natural:Pictures', Captions='vary_nb.data.natural:Captions',
+               Scenes='vary_nb.data.scenes:Scenes', Conversations='vary_nb.data.instruct:Conversations',
+               Questions='vary_nb.data.questions:Questions')
 PLANNED = dict(Charts='12_charts', LatexPages='14_latex', SemanticCharts='15_semantic') # engine: the chapter that will bring it
 
 def find_engine(
@@ -43,7 +45,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #c37740c7
+# %% ../../nbs/17_recipes.ipynb #3e3e3198
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -70,7 +72,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #90bc4dcf
+# %% ../../nbs/17_recipes.ipynb #bb004184
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -145,7 +147,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #aee5c648
+# %% ../../nbs/17_recipes.ipynb #5977ef38
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -162,7 +164,7 @@ def _paths(value, base):
 
 def _there(paths): return bool(paths) and all(Path(p).exists() or glob(p, recursive=True) for p in paths)
 
-_TERMS = ('path','license','commercial_use','about','get')
+_TERMS = ('path','license','commercial_use','about','get','inside')
 
 def _terms(name, value):
     "A source as a map: where it is, what it is, what one may do with it, how to get it."
@@ -179,7 +181,8 @@ def _settle(d, base, given, folder, whole):
     if not isinstance(d['parts'], list): raise BadInput('parts: expected a list, each with an engine')
     terms = {k:_terms(k, v) for k,v in _map(d, 'sources').items()}
     where = {k:_paths(t.pop('path', None), base) for k,t in terms.items()}
-    where |= {k:[str(Path(folder)/k)] for k in where if folder and (Path(folder)/k).exists()}
+    place = lambda k: Path(folder)/k/str(terms[k].get('inside') or '')
+    where |= {k:[str(place(k))] for k in where if folder and place(k).exists()}
     for k,v in given.items():
         if k not in where: raise BadInput(f"source {k!r} is not one of {', '.join(where) or '(this recipe has none)'}")
         where[k] = _paths(v, Path.cwd())
@@ -214,7 +217,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #1c81164d
+# %% ../../nbs/17_recipes.ipynb #a1bf2129
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -233,7 +236,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #8a3910cc
+# %% ../../nbs/17_recipes.ipynb #e205899b
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
@@ -274,7 +277,8 @@ class Stream:
         "(a function that draws, how many samples there are, what was left out and why) for part k; made on first use."
         if k not in self._made:
             p,(cls,kw) = self.recipe.parts[k],self.settings(k)
-            if self.limits and getattr(cls, 'native', False):
+            native = getattr(cls, 'native', False) or ':' not in str(kw.get('of', ':')) and getattr(find_engine(kw['of']), 'native', False)
+            if self.limits and native: # the engine itself, or the one that it asks about
                 draw = Guard(_Draws, p.engine, kw, seconds=self.limits[0], megabytes=self.limits[1])
             else: draw = _Draws(p.engine, kw)
             n,skipped = draw(None)
@@ -308,7 +312,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #37479c3d
+# %% ../../nbs/17_recipes.ipynb #64250867
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -335,7 +339,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #5053a183
+# %% ../../nbs/17_recipes.ipynb #1a3cab74
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -391,7 +395,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #1dc88b73
+# %% ../../nbs/17_recipes.ipynb #7ffeae44
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -438,7 +442,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #d6dc628b
+# %% ../../nbs/17_recipes.ipynb #49277757
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -479,7 +483,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #b627525d
+# %% ../../nbs/17_recipes.ipynb #fd6e40ed
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
@@ -534,7 +538,8 @@ def build(
     manifest = dict(recipe=recipe.spec(), hash=recipe.hash, versions=_versions(),
                     **{k: number(k) for k in ('count','characters','bytes','seconds','writing')},
                     **{k: counts(k) for k in ('parts','langs','kinds','skips')},
-                    left_out={n: dict(count=len(why), first=dict(sorted(why.items())[:20])) for n,why in left_out.items() if why},
+                    left_out={n: dict(count=sum(len(w) if isinstance(w, list) else 1 for w in why.values()),
+                                      first={str(k):why[k] for k in sorted(why, key=str)[:20]}) for n,why in left_out.items() if why},
                     shards=[{k:r[k] for k in ('shard','count','bytes','sha256')} for r in rows])
     with atomic_path(out/'sheet.png') as tmp: sheet(ShardStream([out/r['shard'] for r in rows])).save(tmp, 'PNG')
     _write_json(out/'manifest.json', manifest)
