@@ -6,7 +6,7 @@
 __all__ = ['NEGATIVES', 'NEGATIVES_ZH', 'SCENES', 'DESCRIBE', 'clouds', 'scene', 'crop', 'Pictures', 'read_captions', 'scan_tar',
            'match_captions', 'read_pair', 'Captions']
 
-# %% ../../nbs/13_natural.ipynb #cbe02764
+# %% ../../nbs/13_natural.ipynb #049506fe
 import json, os, tarfile, warnings
 from collections import defaultdict
 from pathlib import Path
@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from ..core import BadInput, Sample, Skip, open_image, rng
-from .corpus import list_files
+from .files import list_files
 
-# %% ../../nbs/13_natural.ipynb #1e3664c2
+# %% ../../nbs/13_natural.ipynb #3f904567
 NEGATIVES = ("It's an image of nature", "Here's a nature picture", "It's a nature photo",
              "This is a natural image", "That's a shot from nature")
 NEGATIVES_ZH = ('这是一张自然的照片', '这是一张自然照片', '这是一个自然的形象', '这是大自然的杰作')  # from the blog, not the paper
 
-# %% ../../nbs/13_natural.ipynb #82bbee7a
+# %% ../../nbs/13_natural.ipynb #ad06c668
 def clouds(
     r:np.random.Generator, # where the numbers come from
     h:int,                 # height, pixels
@@ -38,7 +38,7 @@ def clouds(
         strength,cells = strength*rough,cells*2
     return (total-total.min())/max(float(np.ptp(total)), 1e-6)
 
-# %% ../../nbs/13_natural.ipynb #7c37fa74
+# %% ../../nbs/13_natural.ipynb #d73422fc
 def _paint(r, x):
     "Colour a map x in [0,1] along two to five related colours."
     n = int(r.integers(2,6)); stops = np.r_[0, np.sort(r.random(n-2)), 1]
@@ -67,7 +67,7 @@ def _blobs(r, h, w):
         draw.ellipse((x-s,y-s*r.uniform(.6,1),x+s,y+s), fill=(*map(int, fill), int(r.integers(90,256))))
     return np.asarray(im.filter(ImageFilter.GaussianBlur(r.uniform(0,4))), np.float32)
 
-# %% ../../nbs/13_natural.ipynb #43915489
+# %% ../../nbs/13_natural.ipynb #9f9c3226
 def _leaves(r, h, w):
     im = Image.fromarray(_clouds(r, h, w).astype(np.uint8)); draw = ImageDraw.Draw(im)
     base,t = r.uniform(20,200,3),np.linspace(-1, 1, 9)
@@ -102,7 +102,7 @@ def scene(
     im = Image.fromarray(a.clip(0,255).astype(np.uint8))
     return im.convert('L').convert('RGB') if r.random()<.1 else im
 
-# %% ../../nbs/13_natural.ipynb #8565a89e
+# %% ../../nbs/13_natural.ipynb #2cb3755a
 def crop(
     im:Image.Image,        # RGB
     r:np.random.Generator, # where the numbers come from
@@ -117,7 +117,7 @@ def crop(
     box = (x, y, x+cw, y+ch)
     return im.resize((w,h), Image.BICUBIC, box=box), box
 
-# %% ../../nbs/13_natural.ipynb #d3c9fa2f
+# %% ../../nbs/13_natural.ipynb #d28b97bd
 _SUFFIXES = ('.jpg','.jpeg','.png','.webp','.bmp','.gif','.tif','.tiff','.ppm')
 class Pictures:
     "Natural pictures, each with one of a few fixed sentences: what to say when there is nothing to read."
@@ -158,7 +158,7 @@ class Pictures:
         if self.size: im,box = crop(im, r, self.size)
         return Sample([im], turns, 'natural', self.lang, dict(source=path.name, crop=list(box)))
 
-# %% ../../nbs/13_natural.ipynb #a520ee0a
+# %% ../../nbs/13_natural.ipynb #ce2cc4e4
 def _coco(d, out):
     "(picture, caption, licence) from COCO's three tables."
     table = lambda k: d[k] if isinstance(d.get(k), list) else []
@@ -184,7 +184,7 @@ def _plain(d):
         for c in captions if isinstance(captions, list) else [captions]:
             yield get('file','file_name','image'),c,get('licence','license')
 
-# %% ../../nbs/13_natural.ipynb #f192a2e1
+# %% ../../nbs/13_natural.ipynb #0a3b1017
 def read_captions(
     path,     # COCO's captions_*.json; or a map from names to captions; or a list of records
     out:dict, # reason -> list: what cannot be used is added here; a `defaultdict(list)`
@@ -204,7 +204,7 @@ def read_captions(
         else: found.setdefault(name, {})[text] = licence
     return found
 
-# %% ../../nbs/13_natural.ipynb #19bb081c
+# %% ../../nbs/13_natural.ipynb #e171ca88
 _PARTS = {**dict.fromkeys(_SUFFIXES, 0), '.txt':1, '.json':2}
 
 def scan_tar(
@@ -229,7 +229,7 @@ def scan_tar(
         elif not row[3] and not row[5]: out['picture without caption'].append(stem)
     return np.array([r for r in found.values() if r[1] and (r[3] or r[5])], np.int64).reshape(-1, 6)
 
-# %% ../../nbs/13_natural.ipynb #190e12f6
+# %% ../../nbs/13_natural.ipynb #4ea332e6
 def match_captions(
     files,    # pictures, annotation files and what lies beside pictures
     out:dict, # reason -> list: what cannot be used is added here
@@ -254,7 +254,7 @@ def match_captions(
         else: out['picture without caption'].append(str(f))
     return pairs
 
-# %% ../../nbs/13_natural.ipynb #dfcbeffa
+# %% ../../nbs/13_natural.ipynb #b16ba16a
 def _told(name, text, facts):
     "The caption, and the URL if img2dataset noted it; broken facts cost nothing as long as there is a caption."
     try: facts = json.loads(facts or b'{}')
@@ -283,7 +283,7 @@ def read_pair(
     beside = [path.with_suffix(s) for s in ('.txt','.json')]
     return path.name, path, *_told(path.name, *(p.read_bytes() if p.exists() else b'' for p in beside))
 
-# %% ../../nbs/13_natural.ipynb #8d00fe3c
+# %% ../../nbs/13_natural.ipynb #0c288726
 DESCRIBE = dict(en='Describe the content of this image in a sentence.', zh='用一句话描述这幅图的内容。')  # Vary-toy's; our own
 
 class Captions:
