@@ -25,9 +25,11 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 runtime: $(VENV)/.runtime
 setup: $(VENV)/.dev
 
-# System packages: fonts for variety, Chromium for the browser tests, poppler and Tesseract to compare with.
+# System packages: fonts for variety, pictograms and their names, Chromium for the browser tests, poppler and Tesseract
+# to compare with, Slurm for the cluster test.
 APT := fonts-dejavu fonts-liberation fonts-lmodern fonts-noto-cjk fonts-wqy-microhei fonts-arphic-uming fonts-arphic-ukai \
-  chromium chromium-driver poppler-utils tesseract-ocr tesseract-ocr-chi-sim
+  fonts-noto-color-emoji unicode-cldr-core chromium chromium-driver poppler-utils tesseract-ocr tesseract-ocr-chi-sim \
+  slurm-wlm munge
 system:
 	@sh tools/system.sh $(APT)
 

@@ -9,6 +9,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null && exit 0
   echo "apt-get could not install them."
 fi
-echo "Without them: fonts-* - drawn text has fewer faces; chromium - browser tests are skipped;"
+echo "Without them: fonts-* - drawn text has fewer faces; fonts-noto-color-emoji, unicode-cldr-core - no scenes;"
+echo "chromium - browser tests are skipped; slurm-wlm, munge - the test on Slurm is skipped;"
 echo "poppler-utils, tesseract-ocr - the comparisons with the paper's way and with Tesseract are skipped."
 exit 0
