@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['entry', 'get', 'get_sources', 'commercial']
 
-# %% ../../nbs/18_sources.ipynb #ad8af480
-import json, re, shutil, subprocess, sys, tempfile
+# %% ../../nbs/18_sources.ipynb #2b7d8ce6
+import json, re, subprocess, sys, tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ..core import BadInput, atomic_path, progress, sha256
 from .files import ARCHIVES, fetch, members, read_input
 from .recipes import Recipe
 
-# %% ../../nbs/18_sources.ipynb #90ae4918
+# %% ../../nbs/18_sources.ipynb #cf28a2de
 _KEYS = ('url','pip','sha256','only','unpack','name')
 
 def entry(
@@ -34,7 +34,7 @@ def entry(
     if (d.get('unpack') or d.get('only')) and not file.lower().endswith(ARCHIVES): raise say(f'{file} is not an archive ({", ".join(ARCHIVES)}), there is nothing to unpack')
     return d | dict(name=file)
 
-# %% ../../nbs/18_sources.ipynb #36ff5d40
+# %% ../../nbs/18_sources.ipynb #d3b877a7
 def _pip(requirement, folder):
     "The wheel of a package, without what it needs."
     run = subprocess.run([sys.executable,'-m','pip','download','-q','--no-deps','--disable-pip-version-check','-d',folder,requirement], capture_output=True, text=True)
@@ -73,7 +73,7 @@ def get(
         else: got.replace(folder/d['name']); files = [d['name']]
     return dict(source=d.get('url') or d['pip'], name=d['name'], bytes=size, sha256=digest, files=len(files), first=files[0])
 
-# %% ../../nbs/18_sources.ipynb #01768e2e
+# %% ../../nbs/18_sources.ipynb #93005827
 def get_sources(
     recipe:Recipe,   # whose sources
     folder,          # gets a subfolder for each source
@@ -99,7 +99,7 @@ def get_sources(
         with atomic_path(receipt) as tmp: tmp.write_text(json.dumps(before | out, indent=1, ensure_ascii=False), encoding='utf8')
     return out
 
-# %% ../../nbs/18_sources.ipynb #788b0b22
+# %% ../../nbs/18_sources.ipynb #b026e165
 def commercial(
     recipe:Recipe, # with what is left of its parts
 )->str: # yes, no or unclear
