@@ -7,7 +7,7 @@ __all__ = ['CLDR', 'WRITING', 'QUESTIONS', 'write_font', 'read_font', 'read_name
            'ink', 'apart', 'Pictogram', 'load_pictograms', 'sprite', 'contrast', 'sticker', 'overlap', 'lay', 'scatter',
            'tell', 'names_in', 'score_names', 'narrow', 'Scenes']
 
-# %% ../../nbs/18_scenes.ipynb #600cba4e
+# %% ../../nbs/18_scenes.ipynb #0a1e6a18
 import io, re, struct
 from collections import Counter, defaultdict
 from functools import lru_cache
@@ -25,7 +25,7 @@ from ..core import BadInput, Sample, rng, sha256
 from .corpus import FOLDERS
 from .natural import Pictures
 
-# %% ../../nbs/18_scenes.ipynb #e824ece1
+# %% ../../nbs/18_scenes.ipynb #2a400e25
 def write_font(
     path,          # where to write
     pictures:dict, # code point -> PNG bytes, 136 x 128 pixels
@@ -60,7 +60,7 @@ def read_font(
     except (OSError, TTLibError, struct.error, AssertionError, AttributeError, KeyError) as e:
         raise BadInput(f'{path}: not a font that can be read ({e})') from None
 
-# %% ../../nbs/18_scenes.ipynb #07026581
+# %% ../../nbs/18_scenes.ipynb #20552f3f
 def read_names(
     path, # annotations of CLDR, such as en.xml
 )->dict: # character -> its name
@@ -69,7 +69,7 @@ def read_names(
     except (OSError, ElementTree.ParseError) as e: raise BadInput(f'{path}: not annotations of CLDR ({e})') from None
     return {r.get('cp'): r.text.strip() for r in rows if r.get('type')=='tts' and len(r.get('cp') or '')==1 and r.text}
 
-# %% ../../nbs/18_scenes.ipynb #cf89d6b2
+# %% ../../nbs/18_scenes.ipynb #4a35736d
 _TOYS = { # code point: English name, Chinese name, colour, corners in a square of side 1 (none: a disc)
     0x26be:('ball', '球', '#e8e0d0', ''), 0x1f7e6:('tile', '瓷砖', '#2a6fd6', '00 10 11 01'),
     0x26f0:('hill', '山', '#7a8f5a', '.50 11 01'), 0x1f48e:('gem', '宝石', '#42c7d9', '.20 .80 1.4 .51 0.4'),
@@ -96,7 +96,7 @@ def write_toys(
         (folder/f'{lang}.xml').write_text(f'<ldml><annotations>{rows}</annotations></ldml>', encoding='utf8')
     return folder
 
-# %% ../../nbs/18_scenes.ipynb #4a2b235d
+# %% ../../nbs/18_scenes.ipynb #8d791dae
 CLDR = ('/usr/share/unicode/cldr', '/usr/local/share/unicode/cldr', '~/.local/share/unicode/cldr')
 
 def find_pictograms(
@@ -111,7 +111,7 @@ def find_pictograms(
     if lost: raise BadInput(f"no pictograms here: install the Debian package {' and '.join(lost)}")
     return str(fonts[0]), str(folders[0])
 
-# %% ../../nbs/18_scenes.ipynb #bc870612
+# %% ../../nbs/18_scenes.ipynb #6c2d41ae
 WRITING = """23 2A A9 AE 203C 2049 2122 2139 24C2 2648-2653 267E 26CE 2714 2716 2753-2755 2757 2795-2797 27B0 27BF 3030
 303D 3297 3299 1F004 1F170-1F251 1F3B0 1F3B1 1F3E3 1F3E6-1F3E8 1F3EA 1F4A4 1F4AF-1F4B2 1F4B4-1F4B9 1F4C5 1F4C6 1F4DF 1F4E7 1F4F4 1F502
 1F519-1F51E 1F520-1F524 1F549 1F634 1F6BE 1F7F0 1F911 1F92C 1F947-1F949 1F9E7""" # all looked at, in version 2.042
@@ -133,7 +133,7 @@ def refuse(
     if not plain: return 'name not plain'
     return 'name too long' if len(en.split())>3 or len(zh)>7 else ''
 
-# %% ../../nbs/18_scenes.ipynb #49809da7
+# %% ../../nbs/18_scenes.ipynb #b451bf39
 @lru_cache(256)
 def ink(
     png:bytes, # a picture from the font
@@ -158,7 +158,7 @@ def apart(
     n = (a*a).sum(1); far = n[:,None]+n[None]-2*np.maximum(a@a.T, a@b.T)                     # (n,n); |b|=|a|
     return np.sqrt(far/a.shape[1])
 
-# %% ../../nbs/18_scenes.ipynb #05ca1e50
+# %% ../../nbs/18_scenes.ipynb #cdaa0aba
 class Pictogram(NamedTuple):
     "One picture and its names."
     code:int  # code point
@@ -188,7 +188,7 @@ def load_pictograms(
     if not good: raise BadInput(f'{font}: no pictogram left; {({k: len(v) for k,v in out.items()})}')
     return [kept[k] for k in good], dict(out)
 
-# %% ../../nbs/18_scenes.ipynb #57c9ce9f
+# %% ../../nbs/18_scenes.ipynb #930e6df4
 def sprite(
     im:Image.Image, # from `ink`
     side:int,       # the longer side before turning, pixels
@@ -203,7 +203,7 @@ def sprite(
     if opacity<1: im.putalpha(im.getchannel('A').point(lambda v: round(v*opacity)))
     return im.crop(im.getchannel('A').point(lambda v: 255*(v>32)).getbbox() or (0,0,1,1))
 
-# %% ../../nbs/18_scenes.ipynb #910275da
+# %% ../../nbs/18_scenes.ipynb #243aa146
 def contrast(
     back:Image.Image, # RGB
     im:Image.Image,   # a sprite
@@ -227,7 +227,7 @@ def sticker(
     out.putalpha(shape.filter(ImageFilter.MaxFilter(2*w+1)))
     out.alpha_composite(im, (w,w)); return out
 
-# %% ../../nbs/18_scenes.ipynb #7d932cf7
+# %% ../../nbs/18_scenes.ipynb #598ed223
 def overlap(
     a, # x0, y0, x1, y1
     b, # likewise
@@ -261,7 +261,7 @@ def lay(
     back.paste(im, (x-w, y-w), im)
     return best[1]
 
-# %% ../../nbs/18_scenes.ipynb #8b5e4cc6
+# %% ../../nbs/18_scenes.ipynb #8463052e
 def scatter(
     im:Image.Image,        # RGB; the pictograms are laid onto it
     picks:list,            # of Pictogram
@@ -278,7 +278,7 @@ def scatter(
             if spot := lay(im, look, [b for _,b in there], r): there.append((p, spot)); break
     return sorted(there, key=lambda t: (t[1][0]+t[1][2], t[1][1]+t[1][3]))
 
-# %% ../../nbs/18_scenes.ipynb #5c6e95cf
+# %% ../../nbs/18_scenes.ipynb #cb911878
 def tell(
     names,         # in reading order
     lang:str='en', # en or zh
@@ -306,7 +306,7 @@ def score_names(
     return dict(n=len(rows), exact=sum(t==a for t,a in rows)/max(len(rows), 1), precision=hit/max(said, 1),
                 recall=hit/max(true, 1), f1=2*hit/max(said+true, 1))
 
-# %% ../../nbs/18_scenes.ipynb #6452cdfb
+# %% ../../nbs/18_scenes.ipynb #2b61b556
 def narrow(
     every:list, # of Pictogram
     only=(),    # English names; none: all
@@ -318,7 +318,7 @@ def narrow(
     told = '\n'.join(f'{every[k].code:X} {every[k].en} {every[k].zh}' for k in chosen)
     return chosen, f'{len(chosen)} pictograms {sha256(told.encode())[:8]}'
 
-# %% ../../nbs/18_scenes.ipynb #7c0daa0d
+# %% ../../nbs/18_scenes.ipynb #a5833e49
 QUESTIONS = dict(en='Name the objects in this image.', zh='说出这幅图中的物体。',
                  both='Name the objects in this image in English, then in Chinese.')
 class Scenes:
