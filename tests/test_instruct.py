@@ -111,6 +111,13 @@ def test_same_name_elsewhere_is_another_picture(tmp_path):
     assert engine[1].images
 
 
+def test_a_whole_path_must_lead_into_a_named_folder(tmp_path):
+    for d in ('ours','theirs'): (tmp_path/d).mkdir(); Image.new('RGB', (8,8)).save(tmp_path/d/'a.png')
+    path = tmp_path/'ours/a.json'; path.write_text(json.dumps([{**RECORD, 'imgname':str(tmp_path/d/'a.png')} for d in ('ours','theirs')]))
+    assert Conversations(path)[0].images and Conversations([path, tmp_path/'theirs'])[1].images
+    with pytest.raises(Skip, match='missing'): Conversations(path)[1]
+
+
 def test_full_disk_leaves_the_old_list(tmp_path, monkeypatch):
     s = Sample([Image.new('RGB', (4,4))], [('q','a')]); write_conversations([s], tmp_path)
     before = (tmp_path/'annotations.json').read_bytes()
@@ -204,7 +211,9 @@ things = st.lists(st.tuples(names, st.integers(0,300)), max_size=5)
 def test_scene_answers_are_true(things, seed, lang):
     objects = [dict(zip(('en','zh'), n.rsplit(' ', 1)), box=[x,0,x+30,30]) for n,x in things]; s = Scene(objects)
     names = [o[lang] for o in objects]; ask = lambda name: KINDS[name][1](s, rng(seed, name), lang)
-    if found := ask('there'): assert (found[0] in ('Yes','有'))==(found[1]['a'] in names)
+    if found := ask('there'):
+        a,yes = found[1]['a'],found[0] in ('Yes','有'); assert yes==(a in names)
+        assert yes or not set(a.split() if lang=='en' else a)&set(' '.join(names).split() if lang=='en' else ''.join(names))
     if found := ask('count'): assert int(found[0])==names.count(found[1]['a'])
     for name,best in (('leftmost',min), ('rightmost',max)):
         if found := ask(name):
