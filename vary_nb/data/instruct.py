@@ -6,7 +6,7 @@
 __all__ = ['LAYOUTS', 'PROMPTS', 'LICENCES', 'spans', 'annotations', 'picture', 'ask', 'fit', 'to_sample', 'Conversations',
            'write_conversations']
 
-# %% ../../nbs/16_instruct.ipynb #6e424664
+# %% ../../nbs/16_instruct.ipynb #1394a857
 import csv, json, mmap, re, warnings
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..core import BadInput, Sample, Skip, atomic_path, encode_image, open_image, sha256
 
-# %% ../../nbs/16_instruct.ipynb #c70df2b5
+# %% ../../nbs/16_instruct.ipynb #c15daf58
 _TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+([{}\[\]])', re.S)
 
 def spans(
@@ -41,7 +41,7 @@ def spans(
     between(pos-1)
     return np.array(found, np.int64).reshape(-1, 2)
 
-# %% ../../nbs/16_instruct.ipynb #35757840
+# %% ../../nbs/16_instruct.ipynb #fc841fc0
 LAYOUTS = dict(conversation=('conversations',), chartqa=('imgname','query'), docvqa=('questionId','question','image'),
                mmvet=('imagename','question'))
 
@@ -76,7 +76,7 @@ def annotations(
     keys = ', '.join(sorted(map(str, seen))[:8]) or '(none)'
     raise BadInput(f'its records have the keys {keys}; the layouts we know: {known}')
 
-# %% ../../nbs/16_instruct.ipynb #22065cac
+# %% ../../nbs/16_instruct.ipynb #b1ac6ff4
 def picture(
     name,  # as the record has it
     roots, # folders to look in, in order
@@ -93,7 +93,7 @@ def picture(
             except OSError as e: raise Skip('picture without a usable name', f'{name[:40]}: {e.strerror}') from None
     raise Skip('picture is missing', name)
 
-# %% ../../nbs/16_instruct.ipynb #1695e3fd
+# %% ../../nbs/16_instruct.ipynb #ef714b0c
 def _words(value, what):
     "Text that says something, or no sample."
     if not isinstance(value, str): raise Skip(f'{what} is not text', repr(value)[:40])
@@ -130,7 +130,7 @@ def _mmvet(r):
     meta = dict(id=r.get('id'), answers=parts, capabilities=r.get('capability') or [], split='test')
     return [r['imagename']], [(_words(r['question'], 'question'), ', '.join(parts[0]) if parts else '')], meta
 
-# %% ../../nbs/16_instruct.ipynb #f15b3393
+# %% ../../nbs/16_instruct.ipynb #452a92a1
 PROMPTS = dict(plain='{question}', llava='{question}\nAnswer the question using a single word or phrase.',
                vary='Answer the following questions using a single word or phrase:\n{question}',
                zh='{question}\n请用一个词或短语回答。')
@@ -144,7 +144,7 @@ def ask(
     if any(p.replace('{question}', '').strip() in question for n,p in PROMPTS.items() if n!='plain'): return question
     return PROMPTS[prompt].replace('{question}', question)
 
-# %% ../../nbs/16_instruct.ipynb #e1ee4e9e
+# %% ../../nbs/16_instruct.ipynb #3a5ea945
 def fit(
     im:Image.Image, # RGB
     size,           # (height, width)
@@ -173,7 +173,7 @@ def _sources(sources):
     if not files: raise BadInput(f"no annotation file (.json) in {', '.join(map(str, folders)) or 'an empty list'}")
     return list(dict.fromkeys(files)), folders
 
-# %% ../../nbs/16_instruct.ipynb #d408f2e5
+# %% ../../nbs/16_instruct.ipynb #5fe317fb
 LICENCES = dict(conversation='see the source (LLaVA-Instruct: CC BY-NC 4.0)', docvqa='by registration (rrc.cvc.uab.es)',
                 chartqa='GPL-3.0', mmvet='CC BY-NC 4.0')
 _READ = dict(conversation=_conversation, docvqa=_docvqa, chartqa=_chartqa, mmvet=_mmvet)
@@ -213,7 +213,7 @@ def to_sample(
     return Sample(images, [(q and ask(q, prompt), a) for q,a in turns], str(r.get('kind', 'qa')),
                   str(r.get('lang', 'zh' if han>.2*len(text) else 'en')), meta)
 
-# %% ../../nbs/16_instruct.ipynb #94ab6291
+# %% ../../nbs/16_instruct.ipynb #6090dc1f
 class Conversations:
     "Questions and answers from the files of LLaVA, Vary, DocVQA, ChartQA and MM-Vet, in the order of the files."
     def __init__(self,
@@ -251,7 +251,7 @@ class Conversations:
                 raise BadInput(f'none of the {len(self)} records can be used; the last: {e}') from None
             raise
 
-# %% ../../nbs/16_instruct.ipynb #00827f65
+# %% ../../nbs/16_instruct.ipynb #24c7ad18
 def write_conversations(
     samples,         # an engine or a list of `Sample`
     folder,          # where `annotations.json` and `images/` shall be
