@@ -6,7 +6,7 @@
 Cells marked with a skip flag of settings.ini (`slow`, `gpu`, `weights`) or `#| eval: false` are not run and keep
 the outputs they have. The SHA-256 of the code is written into the notebook's metadata, so that a test can tell
 whether the stored outputs belong to the current code. The result is cleaned as `nbdev_clean` does."""
-import argparse, configparser, hashlib, os, re, sys, time
+import argparse, asyncio, configparser, hashlib, os, re, sys, time
 from pathlib import Path
 
 import nbformat
@@ -37,7 +37,15 @@ class Runner(NotebookClient):
     flags = frozenset()
     async def async_execute_cell(self, cell, cell_index, **kw):
         if cell.cell_type=='code' and skipped(cell.source, self.flags): return cell
-        return await super().async_execute_cell(cell, cell_index, **kw)
+        nudge = asyncio.ensure_future(self.nudge())
+        try: return await super().async_execute_cell(cell, cell_index, **kw)
+        finally: nudge.cancel()
+
+    async def nudge(self):
+        "A reply of the kernel can stay unnoticed while widgets talk on a busy machine; asking the socket wakes it."
+        while True:
+            await asyncio.sleep(.5)
+            if self.kc is not None: self.kc.shell_channel.socket.EVENTS
 
 
 def thin(nb):
