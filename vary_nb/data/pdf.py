@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'damage', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'table_rows', 'page_wide',
            'page_lines', 'unwrap', 'page_pixels', 'upright', 'odd_share', 'page_lang']
 
-# %% ../../nbs/07_pdf.ipynb #8fd37b46
+# %% ../../nbs/07_pdf.ipynb #45b5b0a3
 import math, re, unicodedata
 from collections import Counter
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput, Skip
 
-# %% ../../nbs/07_pdf.ipynb #3130240a
+# %% ../../nbs/07_pdf.ipynb #8597b4a2
 def open_pdf(
     path,            # of the file; only a name if `data` is given
     data=None,       # its bytes, for a document that is no file of its own
@@ -42,7 +42,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #d822f6ce
+# %% ../../nbs/07_pdf.ipynb #fce70ac5
 @contextmanager
 def damage(
     where:str, # what is being read, for the message
@@ -56,7 +56,7 @@ def damage(
         if 'alloc' in str(e): raise MemoryError(str(e)) from None
         raise Skip('damaged page', f"{where}: {' '.join(str(e).split())[:120]}") from None
 
-# %% ../../nbs/07_pdf.ipynb #0164bd47
+# %% ../../nbs/07_pdf.ipynb #71485550
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -68,7 +68,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #8ed69508
+# %% ../../nbs/07_pdf.ipynb #b747773b
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -80,7 +80,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #9a102418
+# %% ../../nbs/07_pdf.ipynb #083b5a88
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -90,7 +90,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #63d05bf9
+# %% ../../nbs/07_pdf.ipynb #77d0633a
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -125,7 +125,7 @@ class Line:
         box = tuple(float(v) for v in (g[:,1].min(), g[:,2].min(), g[:,3].max(), g[:,4].max()))
         return cls(''.join(text), box, g, sizes.most_common(1)[0][0], block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #b6b5138b
+# %% ../../nbs/07_pdf.ipynb #15bf4e24
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -148,7 +148,7 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #7e84b2d7
+# %% ../../nbs/07_pdf.ipynb #6d6a64e2
 def table_rows(
     blocks, # each a list of objects with `box` (x0, y0, x1, y1) and `size`
 )->list: # of blocks: those that are cells of one table are joined, row by row
@@ -172,7 +172,7 @@ def table_rows(
         blocks.append([l for row in t for l,_ in row])
     return blocks
 
-# %% ../../nbs/07_pdf.ipynb #e5690161
+# %% ../../nbs/07_pdf.ipynb #fd28ea98
 def page_wide(
     boxes,        # (n,4) x0, y0, x1, y1 of the blocks
     size:tuple,   # width and height of the page
@@ -187,7 +187,7 @@ def page_wide(
         out[i] = 0,y0[row].min()+1e-3*x0[i],w,y1[row].max()+1e-3*x0[i]                # left before right on one row
     return out
 
-# %% ../../nbs/07_pdf.ipynb #cbe5c0f4
+# %% ../../nbs/07_pdf.ipynb #90d2851f
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -224,7 +224,7 @@ def _quick(spans, block):
     size,(x,y) = max(sizes, key=sizes.get),spans[0]['origin']
     return Line(text, (x, y-UP*size, end, y+DOWN*size), None, round(size, 2), block, odd)
 
-# %% ../../nbs/07_pdf.ipynb #ee24ccc1
+# %% ../../nbs/07_pdf.ipynb #4f479f9d
 def _ends(span, turn):
     "x0, x1 and baseline of a span as shown."
     (x0,_,x1,_),(_,y) = span['bbox'],span['origin']
@@ -261,12 +261,15 @@ def page_lines(
         lines = []
         for spans,flat in _pieces(b, turn):
             l = _quick(spans, k) if quick else Line.join(_chars(spans, turn), k, '' if flat else 'rotated')
-            if quick and (l is None or not flat): return page_lines(page, everything)      # once more, the long way
+            if quick and (l is None or not flat):
+                for l in (slow := page_lines(page, everything)): l.glyphs = None          # once more, the long way
+                return slow
             if l: lines.append(l)
         if lines: blocks.append(lines)
     for b in blocks:
         for l in b:
             if not l.why and _outside(l, page): l.why = 'outside the page'
+            if not glyphs: l.glyphs = None
     if len(blocks)<=400: blocks = table_rows(blocks)
     corners = [list(zip(*(l.box for l in b))) for b in blocks]
     boxes = [(min(x0), min(y0), max(x1), max(y1)) for x0,y0,x1,y1 in corners]
@@ -274,7 +277,7 @@ def page_lines(
     order = reading_order(page_wide(boxes, (page.rect.width, page.rect.height), tall))
     return [l for j in order for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #c30c7623
+# %% ../../nbs/07_pdf.ipynb #9d0e88ce
 def unwrap(
     lines, # of Line, in reading order
 )->str: # a paragraph a line
@@ -288,7 +291,7 @@ def unwrap(
         else: out[-1] += l.text if is_cjk(out[-1][-1]) and is_cjk(l.text[0]) else ' '+l.text
     return '\n'.join(out)
 
-# %% ../../nbs/07_pdf.ipynb #674a189b
+# %% ../../nbs/07_pdf.ipynb #8d62272f
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -300,11 +303,11 @@ def page_pixels(
     rect = page.rect if clip is None else pymupdf.Rect(clip)
     zoom = min(zoom or dpi/72, math.sqrt(max_pixels/max(1., rect.width*rect.height)))
     pix = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), clip=None if clip is None else rect, alpha=False)
-    im = Image.frombytes('RGB', (pix.width, pix.height), pix.samples)
+    im = Image.frombytes('RGB', (pix.width, pix.height), pix.samples_mv)
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #54ab6e96
+# %% ../../nbs/07_pdf.ipynb #7a5929d8
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -317,7 +320,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #0dc0e7a9
+# %% ../../nbs/07_pdf.ipynb #84b10ef4
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
@@ -337,7 +340,7 @@ def odd_share(
         for part in letters(c): total += n; odd += n*(not _plausible(part))
     return odd/max(1, total)
 
-# %% ../../nbs/07_pdf.ipynb #530ceba7
+# %% ../../nbs/07_pdf.ipynb #ed510caa
 _COMMON = frozenset("""the and of to that for with by this from which are have has been its these into it if can or
 """.split())
 
