@@ -61,7 +61,7 @@ def test_engine_goes_on(tmp_path):
     assert all(f'{name}.pdf' in told for name in BAD_PDF) and not [name for name in ODD_PDF if f'{name}.pdf' in told]
     got = {}
     for i in range(len(pages)):
-        name = Path(pages.pages[i][0]).stem
+        name = Path(pages.where(i)[0]).stem
         try: got[name] = pages[i]
         except Skip as e: got[name] = e.reason
     assert got['textless']=='too few characters' and got['garbled']=='garbled text'

@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'damage', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'table_rows', 'page_wide',
            'page_lines', 'unwrap', 'page_pixels', 'upright', 'odd_share', 'page_lang']
 
-# %% ../../nbs/07_pdf.ipynb #45b5b0a3
+# %% ../../nbs/07_pdf.ipynb #e846b627
 import math, re, unicodedata
 from collections import Counter
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput, Skip
 
-# %% ../../nbs/07_pdf.ipynb #8597b4a2
+# %% ../../nbs/07_pdf.ipynb #8e6c99c3
 def open_pdf(
     path,            # of the file; only a name if `data` is given
     data=None,       # its bytes, for a document that is no file of its own
@@ -42,7 +42,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #fce70ac5
+# %% ../../nbs/07_pdf.ipynb #ca4e154f
 @contextmanager
 def damage(
     where:str, # what is being read, for the message
@@ -56,7 +56,7 @@ def damage(
         if 'alloc' in str(e): raise MemoryError(str(e)) from None
         raise Skip('damaged page', f"{where}: {' '.join(str(e).split())[:120]}") from None
 
-# %% ../../nbs/07_pdf.ipynb #71485550
+# %% ../../nbs/07_pdf.ipynb #cc8e5f5a
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -68,7 +68,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #b747773b
+# %% ../../nbs/07_pdf.ipynb #717fbbb5
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -80,7 +80,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #083b5a88
+# %% ../../nbs/07_pdf.ipynb #3daa83be
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -90,7 +90,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #77d0633a
+# %% ../../nbs/07_pdf.ipynb #3e4ec7b4
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -121,11 +121,11 @@ class Line:
             text.append(c); rows.append((ord(c), x0, y-UP*size, x1, y+DOWN*size))
             end,cjk0,accent0,space = x1,cjk,accent,False
         if not rows: return None
-        g = np.array(rows, np.float32); sizes = Counter(round(c[4], 2) for c in chars if c[0]!=' ')
-        box = tuple(float(v) for v in (g[:,1].min(), g[:,2].min(), g[:,3].max(), g[:,4].max()))
-        return cls(''.join(text), box, g, sizes.most_common(1)[0][0], block, why or odd)
+        g = np.array(rows, np.float32); sizes = [c[4] for c in chars if c[0]!=' ']
+        size = sizes[0] if len(set(sizes))==1 else Counter(sizes).most_common(1)[0][0]
+        return cls(''.join(text), (*g[:,1:3].min(0).tolist(), *g[:,3:].max(0).tolist()), g, round(size, 2), block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #15bf4e24
+# %% ../../nbs/07_pdf.ipynb #3df02a4a
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -139,16 +139,18 @@ def reading_order(
         j = np.nonzero(left)[0]
         above,below = np.minimum(y1[i], y1[j])[:,None],np.maximum(y0[i], y0[j])[:,None]
         before[i,j] = ~(share[i] & share[j] & (y0>above-1) & (y1<below+1)).any(1)
+    top = np.lexsort((x0, y0)); first = [top[row].tolist() for row in before.T[:,top]]
     order,seen = [],set()
     def visit(j):                                                     # all that must come before j, then j
         if j in seen: return
         seen.add(j)
-        for i in sorted(np.nonzero(before[:,j])[0], key=lambda i: (y0[i], x0[i])): visit(int(i))
+        for i in first[j]:
+            if i not in seen: visit(i)
         order.append(j)
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #6d6a64e2
+# %% ../../nbs/07_pdf.ipynb #18b95b8a
 def table_rows(
     blocks, # each a list of objects with `box` (x0, y0, x1, y1) and `size`
 )->list: # of blocks: those that are cells of one table are joined, row by row
@@ -172,7 +174,7 @@ def table_rows(
         blocks.append([l for row in t for l,_ in row])
     return blocks
 
-# %% ../../nbs/07_pdf.ipynb #fd28ea98
+# %% ../../nbs/07_pdf.ipynb #d7783260
 def page_wide(
     boxes,        # (n,4) x0, y0, x1, y1 of the blocks
     size:tuple,   # width and height of the page
@@ -187,7 +189,7 @@ def page_wide(
         out[i] = 0,y0[row].min()+1e-3*x0[i],w,y1[row].max()+1e-3*x0[i]                # left before right on one row
     return out
 
-# %% ../../nbs/07_pdf.ipynb #90d2851f
+# %% ../../nbs/07_pdf.ipynb #b5c6fb1e
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -224,7 +226,7 @@ def _quick(spans, block):
     size,(x,y) = max(sizes, key=sizes.get),spans[0]['origin']
     return Line(text, (x, y-UP*size, end, y+DOWN*size), None, round(size, 2), block, odd)
 
-# %% ../../nbs/07_pdf.ipynb #4f479f9d
+# %% ../../nbs/07_pdf.ipynb #06b91b6c
 def _ends(span, turn):
     "x0, x1 and baseline of a span as shown."
     (x0,_,x1,_),(_,y) = span['bbox'],span['origin']
@@ -243,10 +245,10 @@ def _pieces(block, turn):
         if spans: out.append([spans, flat])
     return out
 
-def _outside(line, page):
+def _outside(line, w, h):
     "Is it cut off by the edge of the page?"
     (x0,y0,x1,y1),s = line.box,.05*line.size
-    return x0<-s or x1>page.rect.width+s or y0<-4*s or y1>page.rect.height+4*s      # cells are higher than their ink
+    return x0<-s or x1>w+s or y0<-4*s or y1>h+4*s                         # cells are higher than their ink
 
 def page_lines(
     page,                  # of an open document
@@ -255,7 +257,7 @@ def page_lines(
 )->list: # of Line, in reading order
     "The lines of a page as shown: the text that is drawn, and a cell for every glyph."
     turn = page.rotation_matrix if page.rotation else None; blocks = []
-    text = page.get_textpage(flags=_FLAGS)
+    text = page.get_textpage(flags=_FLAGS); shown = page.rect.width,page.rect.height
     quick = not glyphs and turn is None and not any(map(is_cjk, set(text.extractText())))
     for k,b in enumerate((text.extractDICT() if quick else text.extractRAWDICT())['blocks']):
         lines = []
@@ -268,16 +270,16 @@ def page_lines(
         if lines: blocks.append(lines)
     for b in blocks:
         for l in b:
-            if not l.why and _outside(l, page): l.why = 'outside the page'
+            if not l.why and _outside(l, *shown): l.why = 'outside the page'
             if not glyphs: l.glyphs = None
     if len(blocks)<=400: blocks = table_rows(blocks)
     corners = [list(zip(*(l.box for l in b))) for b in blocks]
     boxes = [(min(x0), min(y0), max(x1), max(y1)) for x0,y0,x1,y1 in corners]
     tall = (UP+DOWN)*float(np.median([l.size for b in blocks for l in b] or [10]))
-    order = reading_order(page_wide(boxes, (page.rect.width, page.rect.height), tall))
+    order = reading_order(page_wide(boxes, shown, tall))
     return [l for j in order for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #9d0e88ce
+# %% ../../nbs/07_pdf.ipynb #ac29080b
 def unwrap(
     lines, # of Line, in reading order
 )->str: # a paragraph a line
@@ -291,7 +293,7 @@ def unwrap(
         else: out[-1] += l.text if is_cjk(out[-1][-1]) and is_cjk(l.text[0]) else ' '+l.text
     return '\n'.join(out)
 
-# %% ../../nbs/07_pdf.ipynb #8d62272f
+# %% ../../nbs/07_pdf.ipynb #f79122e4
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -307,7 +309,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #7a5929d8
+# %% ../../nbs/07_pdf.ipynb #2615637f
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -320,7 +322,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #84b10ef4
+# %% ../../nbs/07_pdf.ipynb #afe13f36
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
@@ -340,7 +342,7 @@ def odd_share(
         for part in letters(c): total += n; odd += n*(not _plausible(part))
     return odd/max(1, total)
 
-# %% ../../nbs/07_pdf.ipynb #ed510caa
+# %% ../../nbs/07_pdf.ipynb #6099aca8
 _COMMON = frozenset("""the and of to that for with by this from which are have has been its these into it if can or
 """.split())
 
