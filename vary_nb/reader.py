@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGES', 'parse_pages', 'open_pages', 'period', 'unloop', 'LoopStop', 'Reading', 'join', 'Progress', 'Reader', 'read']
 
-# %% ../nbs/50_reader.ipynb #b4601dad
+# %% ../nbs/50_reader.ipynb #234b7be9
 import re, tempfile, time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .data.pdf import is_cjk, open_pdf, page_pixels
 from .layout import Block, cut, edges, straighten, strip
 from .model.vary import load
 
-# %% ../nbs/50_reader.ipynb #f0ca95a3
+# %% ../nbs/50_reader.ipynb #69e517f7
 def parse_pages(
     text,   # such as '1', '1-3,5' or '4-'; None: all
     n:int,  # pages of the document
@@ -37,7 +37,7 @@ def parse_pages(
         out += range(a, b+1)
     return out
 
-# %% ../nbs/50_reader.ipynb #6fb63a8f
+# %% ../nbs/50_reader.ipynb #d95eb867
 IMAGES = ('.png','.jpg','.jpeg','.webp','.bmp','.tif','.tiff','.gif','.ppm')
 
 def open_pages(
@@ -61,7 +61,7 @@ def open_pages(
                 except (RuntimeError, ValueError) as e: yield k, None, f'page {k} cannot be drawn ({e})'
         finally: doc.close()
 
-# %% ../nbs/50_reader.ipynb #8e42f83b
+# %% ../nbs/50_reader.ipynb #307bf36b
 def period(
     seq,          # text or token ids
     times:int=4,  # repetitions that make a loop
@@ -85,7 +85,7 @@ def unloop(
     while start>0 and text[start-1]==text[start-1+p]: start -= 1
     return text[:start+p].rstrip(), True
 
-# %% ../nbs/50_reader.ipynb #bedab9d0
+# %% ../nbs/50_reader.ipynb #f3fa53fc
 class LoopStop(StoppingCriteria):
     "Ends a sequence of a batch once its tail repeats itself."
     def __init__(self,
@@ -100,7 +100,7 @@ class LoopStop(StoppingCriteria):
         loop = lambda s: bool(period(s)) and unloop(self.tokenizer.decode(s, skip_special_tokens=True))[1]
         return torch.tensor([loop(s) for s in input_ids[:,self.start:].tolist()], device=input_ids.device)
 
-# %% ../nbs/50_reader.ipynb #83a834d1
+# %% ../nbs/50_reader.ipynb #4c36ede7
 @dataclass
 class Reading:
     "What was read on one page."
@@ -135,7 +135,7 @@ def join(
         last = b.line
     return '\n'.join(out)
 
-# %% ../nbs/50_reader.ipynb #865fa08e
+# %% ../nbs/50_reader.ipynb #143cb6ea
 @dataclass
 class Progress:
     "A moment while a page is read."
@@ -191,18 +191,19 @@ class Reader:
         look=None,         # instead of the reader's own
     ):
         "Yields (blocks just read, all blocks, left out) after every batch."
-        look = look or self.look
+        look = look or self.look; nothing = 0
         blocks,left_out = cut(image, self.px, self.width) if look!='whole' else ([], 0)
         strips = [strip(image, b, self.px, self.height) for b in blocks]
         for i in self.batches(strips):
             for k,(text,stopped) in zip(i, self.write([strips[k] for k in i], 24+strips[i[0]].width//3)):
-                if text in NEGATIVES: text = ''; left_out += 1 # "nothing to read here": not a line of the page
+                if text in NEGATIVES: text = ''; left_out += 1; nothing += 1 # "nothing to read here": not a line of the page
                 blocks[k].text,blocks[k].stopped = text,stopped
             yield [blocks[k] for k in i], blocks, left_out
-        if look!='lines' and not any(b.text for b in blocks) and (look=='whole' or edges(image).any()): # no line of text: one look at it all
-            blocks = [Block((0,0,*image.size), self.px)]
-            (blocks[0].text,blocks[0].stopped), = self.write([image], 512)
-            yield blocks, blocks, left_out
+        text = [b.text for b in blocks if b.text]
+        doubt = len(text)<nothing or sum(map(len, text))<12                       # mostly pieces of a picture, or hardly a word
+        if look=='whole' or look!='lines' and doubt and (text or edges(image).any()):
+            whole = Block((0,0,*image.size), self.px); (whole.text,whole.stopped), = self.write([image], 512)
+            if not text or whole.text in NEGATIVES: yield [whole], [whole], left_out+len(text)
 
     def stream(self,
         source,     # image or PDF: path, bytes or PIL image
@@ -231,7 +232,7 @@ class Reader:
         "Read to the end."
         return [p.reading for p in self.stream(source, pages, look) if p.done]
 
-# %% ../nbs/50_reader.ipynb #3e0ecf17
+# %% ../nbs/50_reader.ipynb #b34f26f6
 @lru_cache(2)
 def _reader(weights, device_name): return Reader(weights, device_name)
 
