@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from vary_nb.data.corpus import builtin_fonts, cjk_font
-from vary_nb.data.documents import TextPages
+from vary_nb.data.text import TextPages
 from vary_nb.metrics import cer
 from vary_nb.model.vary import shipped
 from vary_nb.reader import Reader

@@ -7,7 +7,7 @@ __all__ = ['ENGINES', 'PLANNED', 'NO_GLYPHS', 'LIMITS', 'find_engine', 'Part', '
            'pack', 'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError', 'sheet',
            'build']
 
-# %% ../../nbs/17_recipes.ipynb #3bc1e187
+# %% ../../nbs/17_recipes.ipynb #f7b98d5b
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -28,8 +28,8 @@ from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_i
                           sha256)
 from .files import Guard
 
-# %% ../../nbs/17_recipes.ipynb #7615cce0
-ENGINES = dict(TextPages='vary_nb.data.documents:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
+# %% ../../nbs/17_recipes.ipynb #adfc78cc
+ENGINES = dict(TextPages='vary_nb.data.text:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures', Captions='vary_nb.data.natural:Captions',
                Scenes='vary_nb.data.scenes:Scenes', Conversations='vary_nb.data.instruct:Conversations',
                Questions='vary_nb.data.questions:Questions')
@@ -46,7 +46,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #c08bea0f
+# %% ../../nbs/17_recipes.ipynb #5c29ac0f
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -73,7 +73,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #bef4e794
+# %% ../../nbs/17_recipes.ipynb #92bd7778
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -148,7 +148,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #01cc5c7a
+# %% ../../nbs/17_recipes.ipynb #fee4422f
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -218,7 +218,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #e41e5fe2
+# %% ../../nbs/17_recipes.ipynb #3687cbac
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -237,7 +237,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #830e92ef
+# %% ../../nbs/17_recipes.ipynb #5539a21d
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
@@ -313,7 +313,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #4975aad7
+# %% ../../nbs/17_recipes.ipynb #3e66186d
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -343,7 +343,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #37778d75
+# %% ../../nbs/17_recipes.ipynb #cb136bdf
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -405,7 +405,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #c6f0bc40
+# %% ../../nbs/17_recipes.ipynb #6916fada
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -452,7 +452,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #d1309924
+# %% ../../nbs/17_recipes.ipynb #0e9a4304
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -493,7 +493,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #34d3f3b9
+# %% ../../nbs/17_recipes.ipynb #935e8b40
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
