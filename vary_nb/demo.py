@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST', 'NOTES', 'PASTE', 'SAVE', 'SYSTEM', 'CSS', 'make_examples', 'mark', 'plainly', 'Desk', 'build_demo', 'serve']
 
-# %% ../nbs/60_demo.ipynb #c3a7f03c
+# %% ../nbs/60_demo.ipynb #881f1f8e
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw
 
 from .core import BadInput, atomic_path
 from .data.corpus import builtin_fonts, cache_dir, cjk_font
-from .data.documents import TextPages
+from .data.text import TextPages
 from .data.pdf import open_pdf
 from .model.vary import shipped
 from .reader import Reader, open_pages, parse_pages
 
-# %% ../nbs/60_demo.ipynb #5072cbaa
+# %% ../nbs/60_demo.ipynb #9299e3bb
 def make_examples(
     folder=None, # where to; None: in the cache
 )->list: # of paths: an English picture, a Chinese one, a PDF of both
@@ -34,7 +34,7 @@ def make_examples(
         with atomic_path(path) as tmp: im.save(tmp, path.suffix[1:].upper(), **more)
     return paths
 
-# %% ../nbs/60_demo.ipynb #d72a0858
+# %% ../nbs/60_demo.ipynb #ebd6242b
 def mark(
     page:Image.Image, # RGB
     blocks,           # all pieces of the page
@@ -51,7 +51,7 @@ def mark(
         elif b.stopped: pen.rectangle(box, fill=(40,110,230,36))
     return im
 
-# %% ../nbs/60_demo.ipynb #c0ecc777
+# %% ../nbs/60_demo.ipynb #818a1daf
 @contextmanager
 def plainly(
     path, # the file a visitor sent, None if there was none
@@ -62,7 +62,7 @@ def plainly(
         yield
     except BadInput as e: raise gr.Error(str(e).replace(str(path), Path(path or '').name), print_exception=False) from None
 
-# %% ../nbs/60_demo.ipynb #7d0b4050
+# %% ../nbs/60_demo.ipynb #83f8ef92
 MOST = 20 # pages of one request
 NOTES = dict(loop='repetition cut off · 已截去重复', length='some lines cut short · 有的行未读完')
 
@@ -111,7 +111,7 @@ class Desk:
             if all(r.error for r in readings): raise BadInput(readings[0].error)
             return '\n\n'.join(r.text for r in readings)
 
-# %% ../nbs/60_demo.ipynb #0ae13a73
+# %% ../nbs/60_demo.ipynb #5e9e09fd
 PASTE = """() => document.addEventListener('paste', e => {
   const files = e.clipboardData.files; if (!files.length) return;
   const put = n => { const input = document.querySelector('#source input[type=file]');
@@ -161,7 +161,7 @@ def build_demo(
         demo.load(None, js=PASTE, **private)
     return demo.queue(max_size=16)
 
-# %% ../nbs/60_demo.ipynb #4dd7af97
+# %% ../nbs/60_demo.ipynb #2b9750ae
 SYSTEM = ('system-ui', '-apple-system', 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', 'sans-serif')
 CSS = """.gradio-container {max-width: 1500px !important; width: 100%}
 #picture {padding-top: 36px !important} #picture img {max-height: 75vh; object-fit: contain} #text textarea {font-size: 15px; line-height: 1.5} #state {min-height: 1.5em; color: var(--body-text-color-subdued)}"""

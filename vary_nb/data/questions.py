@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'CHARTS', 'THINGS', 'Number', 'number', 'text_of', 'like', 'Chart', 'row', 'pair', 'kind', 'put', 'Page',
            'once', 'Scene', 'facts', 'converse', 'Questions']
 
-# %% ../../nbs/16b_questions.ipynb #d64009ae
+# %% ../../nbs/16b_questions.ipynb #8a51b7b7
 import inspect, re
 from collections import Counter
 from decimal import Decimal
@@ -18,7 +18,7 @@ from ..core import BadInput, Sample, Skip, rng
 from .instruct import ask
 from .recipes import find_engine
 
-# %% ../../nbs/16b_questions.ipynb #cee2da5f
+# %% ../../nbs/16b_questions.ipynb #29ecb8c4
 class Number(NamedTuple):
     "A printed number: its exact value, and what is printed around it."
     value:Decimal
@@ -49,7 +49,7 @@ def like(
     "Print a result as the numbers of the chart are printed."
     return ('-' if x<0 else '') + around[0] + format(abs(x), ',f' if comma else 'f') + around[1]
 
-# %% ../../nbs/16b_questions.ipynb #9fd21327
+# %% ../../nbs/16b_questions.ipynb #0b980775
 class Chart:
     "A chart dictionary, checked, with exact numbers."
     def __init__(self,
@@ -85,7 +85,7 @@ class Chart:
         "A computed number as text; None if the chart's numbers are not of one kind."
         return like(x, *self.around, self.comma) if len(self.around)==1 else None
 
-# %% ../../nbs/16b_questions.ipynb #3369705e
+# %% ../../nbs/16b_questions.ipynb #1b7c81a5
 def row(
     c,                     # a `Chart`
     r:np.random.Generator, # where the randomness comes from
@@ -104,7 +104,7 @@ def pair(
     pairs = [(a,b) for a in cells for b in cells if (a[0]==b[0])!=(a[1]==b[1])]
     return pairs[int(r.integers(len(pairs)))] if pairs and c.named else None
 
-# %% ../../nbs/16b_questions.ipynb #5d44c251
+# %% ../../nbs/16b_questions.ipynb #4625934c
 KINDS = {}               # name -> (about, function, phrasings by language)
 _YES = dict(en=('No','Yes'), zh=('否','是'))
 _AND = dict(en=', ', zh='、')
@@ -130,7 +130,7 @@ def put(
     if found is None or not found[0]: return None
     return phrasings[lang][int(r.integers(len(phrasings[lang])))].format(**found[1]), found[0]
 
-# %% ../../nbs/16b_questions.ipynb #bc74be71
+# %% ../../nbs/16b_questions.ipynb #2a550e8d
 CHARTS = dict(bar=('bar chart','柱状图'), line=('line chart','折线图'), pie=('pie chart','饼图'), scatter=('scatter plot','散点图'))
 
 @kind('chart', en='What is the title of the chart? | What is this chart called? | Read the title of the chart. | '
@@ -163,7 +163,7 @@ def _categories(c, r, lang): return str(len(c.categories)), {}
       zh='图中有哪些系列？ | 图例中的系列叫什么？ | 请列出所有系列的名称。')
 def _series(c, r, lang): return (_AND[lang].join(c.series), {}) if len(c.series)>1 and c.named else None
 
-# %% ../../nbs/16b_questions.ipynb #de525373
+# %% ../../nbs/16b_questions.ipynb #70c75d97
 def _far(c, a, b, of):
     "Can one see that a and b differ, without reading numbers?"
     return a!=b if c.shown else abs(a-b)*20>=max(map(abs, of))
@@ -191,7 +191,7 @@ def _compare(c, r, lang):
     a,b = (c.numbers[k][j].value for k,j in p); everything = [n.value for row in c.numbers for n in row if n]
     return (_YES[lang][a>b], dict(a=c.cell(*p[0], lang), b=c.cell(*p[1], lang))) if _far(c, a, b, everything) else None
 
-# %% ../../nbs/16b_questions.ipynb #2adb521b
+# %% ../../nbs/16b_questions.ipynb #f11d5f49
 @kind('numbers', en='What is the value of {a}? | How much is {a}? | Give the value of {a}. | '
                     'What number belongs to {a}?',
       zh='{a}的数值是多少？ | {a}是多少？ | 请给出{a}的数值。 | {a}对应的数字是什么？')
@@ -209,7 +209,7 @@ def _which(c, r, lang):
 def _maximum(c, r, lang):
     k,v = row(c, r); return (c.printed[k][v.index(max(v))], dict(of=c.of(k, lang))) if v else None
 
-# %% ../../nbs/16b_questions.ipynb #1ba1ec2e
+# %% ../../nbs/16b_questions.ipynb #4e4f653b
 @kind('numbers', en='What is the sum of {a} and {b}? | How much are {a} and {b} together? | Add up {a} and {b}.',
       zh='{a}与{b}的和是多少？ | {a}和{b}一共是多少？ | {a}加上{b}等于多少？')
 def _sum(c, r, lang):
@@ -237,7 +237,7 @@ def _above(c, r, lang):
     k,v = row(c, r); j = int(r.integers(len(v))) if v else 0
     return (str(sum(x>v[j] for x in v)), dict(v=c.printed[k][j], of=c.of(k, lang))) if v else None
 
-# %% ../../nbs/16b_questions.ipynb #272c90e4
+# %% ../../nbs/16b_questions.ipynb #aeca2b77
 class Page:
     "The lines of a page, and where they stand."
     def __init__(self,
@@ -267,7 +267,7 @@ class Page:
         "Do all lines stand one below another?"
         return all(self.lower(k) for k in range(len(self.lines)-1))
 
-# %% ../../nbs/16b_questions.ipynb #279c5f6e
+# %% ../../nbs/16b_questions.ipynb #4c8cf447
 _HAN = '\u4e00-\u9fff'
 
 def once(
@@ -278,7 +278,7 @@ def once(
     p = re.compile(f'(?={re.escape(part.casefold())})')  # looks ahead, so that overlaps count
     return len(p.findall(' '.join(page.lines).casefold()))==1 and len(p.findall(''.join(page.lines).casefold()))<=1
 
-# %% ../../nbs/16b_questions.ipynb #9aff3797
+# %% ../../nbs/16b_questions.ipynb #faa6a528
 def _start(line):
     "The first words of a line."
     return line[:6].strip() if re.search(f'[{_HAN}]', line[:6]) else ' '.join(line.split()[:3])
@@ -314,7 +314,7 @@ def _line_after(p, r, lang): return _neighbours(p, r, 1)
       zh='以“{a}”开头的那一行，上一行写的是什么？ | 请读出“{a}”上面的一行。 | “{a}”这一行的上一行是什么？')
 def _line_before(p, r, lang): return _neighbours(p, r, 0)
 
-# %% ../../nbs/16b_questions.ipynb #93af8424
+# %% ../../nbs/16b_questions.ipynb #dae7e8a1
 @kind('page', en='Which word follows “{a}”? | What is the next word after “{a}”? | '
                  'Find “{a}”: which word comes next?',
       zh='“{a}”后面紧接着写的是什么？ | 文中“{a}”之后是什么？ | 请找到“{a}”，它后面是什么？')
@@ -341,7 +341,7 @@ def _times(p, r, lang):
     pool = often if often and r.random()<.6 else sorted(words)
     return (lambda w: (str(words[w]), dict(a=w)))(pool[int(r.integers(len(pool)))]) if pool else None
 
-# %% ../../nbs/16b_questions.ipynb #41b61fbf
+# %% ../../nbs/16b_questions.ipynb #ca52bbd4
 @kind('page', en='What is the heading? | What is printed in the largest type? | '
                  'Read the line in the largest letters.',
       zh='标题是什么？ | 字号最大的一行写的是什么？ | 请读出字最大的那一行。')
@@ -357,7 +357,7 @@ def _first_heading(h, r, lang): return h[0], {}
       zh='一共有几个标题？ | 请数一数有多少个标题。 | 这一页有几个标题？')
 def _headings(h, r, lang): return str(len(h)), {}
 
-# %% ../../nbs/16b_questions.ipynb #c85aa4c7
+# %% ../../nbs/16b_questions.ipynb #5368e91a
 THINGS = [tuple(t.split()) for t in (
     'elephant 大象|umbrella 雨伞|guitar 吉他|bicycle 自行车|pizza 比萨|scissors 剪刀|penguin 企鹅|rocket 火箭|anchor 锚|camel 骆驼|'
     'violin 小提琴|banana 香蕉|octopus 章鱼|broom 扫帚|helicopter 直升机|snail 蜗牛|trumpet 小号|compass 指南针|ladder 梯子|kite 风筝'
@@ -397,7 +397,7 @@ def _there(s, r, lang):
     yes = int(r.random()<.5 and len(s.objects)>0); pool = s.names(lang) if yes else [t[lang=='zh'] for t in s.absent()]
     return (_THERE[lang][yes], dict(a=pool[int(r.integers(len(pool)))])) if pool else None
 
-# %% ../../nbs/16b_questions.ipynb #235b83a9
+# %% ../../nbs/16b_questions.ipynb #ffe7400a
 @kind('scene', en='How many times does “{a}” appear? | How often do you see “{a}”? | Count the pictures of “{a}”.',
       zh='图中有几个{a}？ | {a}出现了几次？ | 请数一数有多少个{a}。')
 def _count(s, r, lang):
@@ -421,7 +421,7 @@ def _beside(s, r, lang):
     k = ok[int(r.integers(len(ok)))]
     return names[k+right], dict(a=names[k+1-right], side=dict(en=('left of','right of'), zh=('左边','右边'))[lang][right])
 
-# %% ../../nbs/16b_questions.ipynb #f196dd9c
+# %% ../../nbs/16b_questions.ipynb #e1ac6eed
 def facts(
     s:Sample, # of any engine
 )->dict: # what questions can be about -> truth
@@ -455,7 +455,7 @@ def converse(
         raise Skip('no question', f"{len(out)} of at least {turns[0]} about {', '.join(known) or 'nothing'}")
     return out
 
-# %% ../../nbs/16b_questions.ipynb #9a38b296
+# %% ../../nbs/16b_questions.ipynb #0136f77e
 def _inner(of, given):
     "The engine to ask about."
     if not isinstance(of, str):
@@ -466,7 +466,7 @@ def _inner(of, given):
         if k not in valid: raise BadInput(f"Questions: {of} has no setting {k!r}; valid settings: {', '.join(valid)}")
     return cls(**given)
 
-# %% ../../nbs/16b_questions.ipynb #36e0340c
+# %% ../../nbs/16b_questions.ipynb #56eaf1ad
 class Questions:
     "Questions about another engine's pictures, answered from what that engine knows."
     def __init__(self,
