@@ -23,3 +23,10 @@ S1="--out $OUT/stage1 --levels 1x2,1x4,1x8,1x16,1x24,2x24,4x24,8x8"
 #   --recipe data_recipes/nano_start.yaml --tokens 96 --promote 0.8 --mix 0.25   steps 1656-2698
 # A plain run that should do as well or better, though it has not been measured:
 run --recipe data_recipes/nano_start.yaml $S1 --minutes 74 --tokens 96 --promote 1.2
+
+# Stage 2, 72 minutes: all sizes at once from the first step (--first 9 --mix 0.9 draws the ten levels alike), all faces,
+# wear on six in ten, one picture in ten without text, also in two-row sizes. From stage 1's weights as they were shipped.
+run --recipe data_recipes/nano.yaml --init vary_nb/weights/nano --out $OUT/stage2 --minutes 72 --tokens 96 --lr 0.0015 --muon 0.004 --glyph 0.5 \
+  --levels 1x4,1x6,1x8,1x10,1x12,1x16,1x20,1x24,4x12,8x8 --first 9 --mix 0.9 --eval-every 400
+# (run at commit e65bfed; samples are numbered differently since, so another run draws other samples of the same mixture.
+# Shipped are the weights of $OUT/stage2/final, with "reading_width": 256 in config.json.)

@@ -20,10 +20,10 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--name', required=True); ap.add_argument('--logs', nargs='+', required=True, type=Path)
     ap.add_argument('--eval', required=True, type=Path); ap.add_argument('--data', required=True, type=Path); ap.add_argument('--out', required=True, type=Path)
-    a = ap.parse_args(); result = json.loads(a.eval.read_text()); data = json.loads(a.data.read_text()); out = []
+    a = ap.parse_args(); width = json.loads((a.out.parent/'config.json').read_text())['reading_width']; result = json.loads(a.eval.read_text()); data = json.loads(a.data.read_text()); out = []
     say = out.append
     say(f'---\nlicense: apache-2.0\nlanguage: [en, zh]\npipeline_tag: image-text-to-text\nlibrary_name: transformers\n---\n\n# Vary-tiny, preset `{a.name}`\n')
-    say(f"A Vary-tiny of preset `{a.name}`, trained from nothing by this project on two CPU cores: no SAM, no OPT weights. It reads pieces of lines of English or Chinese print, up to 128 pixels wide at a font size of about 17; `vary_nb.reader` cuts pages and lines into such pieces. Half precision, transformers format.\n")
+    say(f"A Vary-tiny of preset `{a.name}`, trained from nothing by this project on two CPU cores: no SAM, no OPT weights. It reads pieces of lines of English or Chinese print, up to {width} pixels wide at a font size of about 17; `vary_nb.reader` cuts pages and lines into such pieces. Half precision, transformers format.\n")
     say("```python\nfrom vary_nb.model.vary import load\nmodel, processor = load('" + a.name + "')\n```\n")
     say('## Results\n\nMeasured by `tools/measure_nano.py` on documents that training never saw (marked *held out* below).\n')
     say('| measured | English | Chinese |\n|---|---|---|')
@@ -34,7 +34,7 @@ def main():
     for log in a.logs:
         for r in stages(log):
             h,s,l = r['head'],r['head']['settings'],r['last']
-            say(f"| `{log.name}` | {h['commit']} | `{Path(s['recipe']).name}` ({h['recipe_sha256'][:12]}) | {r['first']['step']}-{l['step']} | {l['seconds']/60:.0f} | {s['tokens']} | {s['promote']} | {l['level'][0]}x{l['level'][1]} | {l['text']:.2f} |")
+            say(f"| `{log.name}` | {h['commit']} | `{Path(s['recipe']).name}` ({h['recipe_sha256'][:12]}) | {r['first']['step']}-{l['step']} | {l['seconds']/60:.0f} | {s['tokens']} | {s['promote'] if s['mix']<.8 else '-'} | {'x'.join(map(str, l['level'])) if s['mix']<.8 else 'all of ' + s['levels'].replace(',', ', ') + ' alike'} | {l['text']:.2f} |")
     say('\n## Data\n\nDrawn text: our own sentences and random characters, and the running text below, in the fonts of Debian\'s fonts-dejavu, fonts-liberation, fonts-lmodern, fonts-noto-cjk, fonts-wqy-microhei, fonts-arphic-uming, fonts-arphic-ukai and those inside PyMuPDF. Negatives: our own scenes and the photographs below. None of this data is in the repository.\n')
     say('| part | use | file | from | licence | SHA-256 |\n|---|---|---|---|---|---|')
     for r in data: say(f"| {r['part']} | {r['use']} | {r['file']} | {r['origin']} {('@ ' + r['ref'][:12]) if r['ref'] else ''} | {r['licence']} | {('`' + r['sha256'] + '`') if r['sha256'] else ''} |")
