@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'damage', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'table_rows', 'page_wide',
            'page_lines', 'unwrap', 'page_pixels', 'upright', 'odd_share', 'page_lang']
 
-# %% ../../nbs/07_pdf.ipynb #e846b627
+# %% ../../nbs/07_pdf.ipynb #0e8a33c9
 import math, re, unicodedata
 from collections import Counter
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput, Skip
 
-# %% ../../nbs/07_pdf.ipynb #8e6c99c3
+# %% ../../nbs/07_pdf.ipynb #b1f08c48
 def open_pdf(
     path,            # of the file; only a name if `data` is given
     data=None,       # its bytes, for a document that is no file of its own
@@ -42,7 +42,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #ca4e154f
+# %% ../../nbs/07_pdf.ipynb #3b555636
 @contextmanager
 def damage(
     where:str, # what is being read, for the message
@@ -56,7 +56,7 @@ def damage(
         if 'alloc' in str(e): raise MemoryError(str(e)) from None
         raise Skip('damaged page', f"{where}: {' '.join(str(e).split())[:120]}") from None
 
-# %% ../../nbs/07_pdf.ipynb #cc8e5f5a
+# %% ../../nbs/07_pdf.ipynb #bb87b54a
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -68,7 +68,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #717fbbb5
+# %% ../../nbs/07_pdf.ipynb #c00d897d
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -80,7 +80,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #3daa83be
+# %% ../../nbs/07_pdf.ipynb #1f40a244
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -90,7 +90,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #3e4ec7b4
+# %% ../../nbs/07_pdf.ipynb #11ff0b87
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -125,7 +125,7 @@ class Line:
         size = sizes[0] if len(set(sizes))==1 else Counter(sizes).most_common(1)[0][0]
         return cls(''.join(text), (*g[:,1:3].min(0).tolist(), *g[:,3:].max(0).tolist()), g, round(size, 2), block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #3df02a4a
+# %% ../../nbs/07_pdf.ipynb #030fb66a
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -150,31 +150,31 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #18b95b8a
+# %% ../../nbs/07_pdf.ipynb #1863114f
 def table_rows(
-    blocks, # each a list of objects with `box` (x0, y0, x1, y1) and `size`
+    blocks, # each a list of objects with `box` (x0, y0, x1, y1) and `size`, in the order of the document
 )->list: # of blocks: those that are cells of one table are joined, row by row
     "Find cells: narrow blocks on common baselines."
-    narrow = [b for b in blocks if max(l.box[2] for l in b)-min(l.box[0] for l in b)<12*b[0].size]
-    rows = []                                                          # [(line, number of its block)] on one baseline
-    for l,k in sorted(((l, k) for k,b in enumerate(narrow) for l in b), key=lambda c: c[0].box[3]):
+    cells = [(l, k) for k,b in enumerate(blocks) if max(l.box[2] for l in b)-min(l.box[0] for l in b)<12*b[0].size for l in b]
+    rows,tables,run = [],[],[]
+    for l,k in sorted(cells, key=lambda c: c[0].box[3]):
         if rows and l.box[3]-rows[-1][0][0].box[3]<.3*l.size: rows[-1].append((l, k))
         else: rows.append([(l, k)])
-    tables,run = [],[]
     for row in [*rows, []]:
-        row = sorted(row, key=lambda c: c[0].box[0])
-        apart = len({k for _,k in row})>1 and all(a.box[2]<=b.box[0]+.5*a.size for (a,_),(b,_) in zip(row, row[1:]))
-        if run and not (apart and row[0][0].box[1]-run[-1][0][0].box[3]<2*row[0][0].size):
+        row = sorted(row, key=lambda c: c[0].box[0]); pairs = list(zip(row, row[1:]))
+        gap = min(((b.box[0]-a.box[2])/a.size for (a,_),(b,_) in pairs), default=-1)
+        wide = max(((b.box[0]-a.box[2])/a.size for (a,_),(b,_) in pairs), default=0)
+        drawn = all(j==k+1 and len(blocks[k])==1 for (_,k),(_,j) in pairs)
+        fits = gap>-.5 and (wide<5 or drawn)                                    # close, or drawn one after the other
+        if run and not (fits and row[0][0].box[1]-run[-1][0][0].box[3]<2*row[0][0].size):
             if len(run)>1 or len(run[0])>2: tables.append(run)
             run = []
-        if apart: run.append(row)
-    for t in tables:                       # of a block that is partly in the table, the rest stays a block
-        cells = {id(l) for row in t for l,_ in row}
-        blocks = [r for b in blocks if (r := [l for l in b if id(l) not in cells])]
-        blocks.append([l for row in t for l,_ in row])
-    return blocks
+        if fits: run.append(row)
+    taken = {id(l) for t in tables for row in t for l,_ in row}          # of a block that is partly in a table, the rest stays
+    return ([r for b in blocks if (r := [l for l in b if id(l) not in taken])] if taken else blocks)+[
+            [l for row in t for l,_ in row] for t in tables]
 
-# %% ../../nbs/07_pdf.ipynb #d7783260
+# %% ../../nbs/07_pdf.ipynb #cc13243d
 def page_wide(
     boxes,        # (n,4) x0, y0, x1, y1 of the blocks
     size:tuple,   # width and height of the page
@@ -189,7 +189,7 @@ def page_wide(
         out[i] = 0,y0[row].min()+1e-3*x0[i],w,y1[row].max()+1e-3*x0[i]                # left before right on one row
     return out
 
-# %% ../../nbs/07_pdf.ipynb #b5c6fb1e
+# %% ../../nbs/07_pdf.ipynb #2000ad2b
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -226,7 +226,7 @@ def _quick(spans, block):
     size,(x,y) = max(sizes, key=sizes.get),spans[0]['origin']
     return Line(text, (x, y-UP*size, end, y+DOWN*size), None, round(size, 2), block, odd)
 
-# %% ../../nbs/07_pdf.ipynb #06b91b6c
+# %% ../../nbs/07_pdf.ipynb #39e7178f
 def _ends(span, turn):
     "x0, x1 and baseline of a span as shown."
     (x0,_,x1,_),(_,y) = span['bbox'],span['origin']
@@ -279,7 +279,7 @@ def page_lines(
     order = reading_order(page_wide(boxes, shown, tall))
     return [l for j in order for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #ac29080b
+# %% ../../nbs/07_pdf.ipynb #3e057fc1
 def unwrap(
     lines, # of Line, in reading order
 )->str: # a paragraph a line
@@ -293,7 +293,7 @@ def unwrap(
         else: out[-1] += l.text if is_cjk(out[-1][-1]) and is_cjk(l.text[0]) else ' '+l.text
     return '\n'.join(out)
 
-# %% ../../nbs/07_pdf.ipynb #f79122e4
+# %% ../../nbs/07_pdf.ipynb #c89e2dce
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -309,7 +309,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #2615637f
+# %% ../../nbs/07_pdf.ipynb #fd586bd3
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -322,7 +322,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #afe13f36
+# %% ../../nbs/07_pdf.ipynb #1b828b69
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
@@ -342,7 +342,7 @@ def odd_share(
         for part in letters(c): total += n; odd += n*(not _plausible(part))
     return odd/max(1, total)
 
-# %% ../../nbs/07_pdf.ipynb #6099aca8
+# %% ../../nbs/07_pdf.ipynb #13ded873
 _COMMON = frozenset("""the and of to that for with by this from which are have has been its these into it if can or
 """.split())
 
