@@ -7,7 +7,7 @@ __all__ = ['ENGINES', 'PLANNED', 'NO_GLYPHS', 'LIMITS', 'find_engine', 'Part', '
            'pack', 'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError', 'sheet',
            'build']
 
-# %% ../../nbs/17_recipes.ipynb #f7b98d5b
+# %% ../../nbs/17_recipes.ipynb #7131268a
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -26,9 +26,9 @@ from PIL import ImageFont
 from .. import __version__
 from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_image, open_image, progress, rng,
                           sha256)
-from .files import Guard
+from .files import Guard, split_address
 
-# %% ../../nbs/17_recipes.ipynb #adfc78cc
+# %% ../../nbs/17_recipes.ipynb #fed622d5
 ENGINES = dict(TextPages='vary_nb.data.text:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures', Captions='vary_nb.data.natural:Captions',
                Scenes='vary_nb.data.scenes:Scenes', Conversations='vary_nb.data.instruct:Conversations',
@@ -46,7 +46,7 @@ def find_engine(
     try: return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as e: raise BadInput(f'engine {name!r} cannot be imported: {e}') from e
 
-# %% ../../nbs/17_recipes.ipynb #5c29ac0f
+# %% ../../nbs/17_recipes.ipynb #f27b51c3
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -73,7 +73,7 @@ class Part:
         s = self.settings.get('sources', [])
         return [s] if isinstance(s, str) else list(s)
 
-# %% ../../nbs/17_recipes.ipynb #92bd7778
+# %% ../../nbs/17_recipes.ipynb #b63a3d84
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -148,7 +148,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #fee4422f
+# %% ../../nbs/17_recipes.ipynb #6174c185
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -161,9 +161,13 @@ def _known(d, cls, what, needed):
 
 def _paths(value, base):
     "A list of absolute paths; relative ones start at `base`."
-    return [str(base/Path(p).expanduser()) for p in ([value] if isinstance(value, (str,Path)) else value or [])]
+    return [p if _net(p) else str(base/Path(p).expanduser()) for p in ([value] if isinstance(value, (str,Path)) else value or [])]
 
-def _there(paths): return bool(paths) and all(Path(p).exists() or glob(p, recursive=True) for p in paths)
+def _net(p): return bool(re.match('https?://', str(p)))
+
+def _there(paths):
+    "Is something at each of these? Addresses in the net are only asked when they are read."
+    return bool(paths) and all(_net(p) or Path(split_address(p)[0]).exists() or glob(p, recursive=True) for p in paths)
 
 _TERMS = ('path','license','commercial_use','about','get','inside')
 
@@ -218,7 +222,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #3687cbac
+# %% ../../nbs/17_recipes.ipynb #841e133a
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -237,12 +241,12 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #5539a21d
+# %% ../../nbs/17_recipes.ipynb #f1250089
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
     def __call__(self, ask):
-        if ask is None: return len(self.engine), dict(getattr(self.engine, 'skipped', {}))
+        if ask is None: return len(self.engine), {**getattr(self.engine, 'skipped', {}), **getattr(self.engine, 'left_out', {})}
         j,seed = ask; engine = self.engine
         if seed is not None: engine = copy(engine); engine.seed = seed
         return engine[j]
@@ -313,7 +317,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #3e66186d
+# %% ../../nbs/17_recipes.ipynb #3f054b7a
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -343,7 +347,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #cb136bdf
+# %% ../../nbs/17_recipes.ipynb #e18f90df
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -405,7 +409,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #6916fada
+# %% ../../nbs/17_recipes.ipynb #eb83938b
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -452,7 +456,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #0e9a4304
+# %% ../../nbs/17_recipes.ipynb #73d69102
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -493,7 +497,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #935e8b40
+# %% ../../nbs/17_recipes.ipynb #8d42dcab
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
@@ -548,7 +552,7 @@ def build(
     manifest = dict(recipe=recipe.spec(), hash=recipe.hash, versions=_versions(),
                     **{k: number(k) for k in ('count','characters','bytes','seconds','writing')},
                     **{k: counts(k) for k in ('parts','langs','kinds','skips')},
-                    left_out={n: dict(count=sum(len(w) if isinstance(w, list) else 1 for w in why.values()),
+                    left_out={n: dict(count=sum(w if isinstance(w, int) else len(w) if isinstance(w, list) else 1 for w in why.values()),
                                       first={str(k):why[k] for k in sorted(why, key=str)[:20]}) for n,why in left_out.items() if why},
                     shards=[{k:r[k] for k in ('shard','count','bytes','sha256')} for r in rows])
     with atomic_path(out/'sheet.png') as tmp: sheet(ShardStream([out/r['shard'] for r in rows])).save(tmp, 'PNG')
