@@ -26,7 +26,8 @@ def test_it_loads_and_states_its_terms(path):
         assert t['license']!='not stated' and t['commercial_use'] in ('yes','no','unclear') and t.get('about'), name
         for d in t.get('get') or []: assert entry(name, d)
     named = yaml.safe_load(path.read_text('utf8')).get('sources') or {}
-    assert set(named)==set(recipe.terms)=={n for p in recipe.parts for n in p.sources}, 'a source that no part reads'
+    read = [p.get('settings', {}).get('sources', []) for p in yaml.safe_load(path.read_text('utf8'))['parts']]
+    assert set(named)==set(recipe.terms)=={n for r in read for n in ([r] if isinstance(r, str) else r)}, 'a source that no part reads'
     assert sum(recipe.counts)==recipe.samples
 
 

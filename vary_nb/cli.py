@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
            'cmd_info', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #2fee8e8b
-import argparse, json, sys
+# %% ../nbs/61_cli.ipynb #8026e24d
+import argparse, json, subprocess, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #3f0a7625
+# %% ../nbs/61_cli.ipynb #bf78661a
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #d925a74d
+# %% ../nbs/61_cli.ipynb #ecea09c9
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -74,6 +74,8 @@ def cmd_data_show(
     from vary_nb.data.corpus import cjk_font
     samples = _samples(a)
     font = ImageFont.truetype(cjk_font().path, 12)
+    samples = [s for s in samples if s.images]
+    if not samples or a.cols<1: raise BadInput(f'{a.data}: nothing to show; --n and --cols must be at least 1')
     sheet = contact_sheet([s.images[0] for s in samples], [s.text for s in samples], cols=a.cols, cell=(1200//a.cols, 120), font=font)
     with atomic_path(a.out) as tmp: sheet.save(tmp, 'PNG')
     _say(f'vary-nb data show: {len(samples)} samples in {a.out}')
@@ -97,12 +99,14 @@ def cmd_data_get(
     for n,r in rows.items():
         size = sum(g['bytes'] for g in r['got'])
         if r['got']: _say(f"{n}: {sum(g['files'] for g in r['got'])} files, {size/1e6:.1f} MB; {r['license']}, commercial use: {r['commercial_use']}")
-        if 'advice' in r and r['got']: _say(f"{n}: note: {r['advice']}")
-        elif 'advice' in r and 'error' not in r: _say(f"{n}: by hand: {r['advice']}; put it in {Path(a.out)/n}; {r['license']}, commercial use: {r['commercial_use']}")
+        for g in r['got']:
+            if not g['pinned']: _say(f"{n}: {g['name']} was not checked; to pin it, write into the recipe: sha256: {g['sha256']}")
+        if 'advice' in r and (r['got'] or 'error' in r): _say(f"{n}: note: {r['advice']}")
+        elif 'advice' in r: _say(f"{n}: by hand: {r['advice']}; put it in {Path(a.out)/n}; {r['license']}, commercial use: {r['commercial_use']}")
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #d985bbbb
+# %% ../nbs/61_cli.ipynb #4f41ed3e
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -120,6 +124,7 @@ def _dry_run(a, recipe):
         terms = ', '.join(f"{n} ({t['license']}; commercial use: {t['commercial_use']})" for n,t in r['sources'].items()) or 'our own'
         rows.append((r['part'], r['engine'], f"{r['samples']:,}", *((f"{r['ms']:.1f}", f"{r['bytes']/1e9:.3f}", f"{r['hours']:.3f}") if 'ms' in r else '---'), terms))
     print(_table(rows))
+    if e['missing']: print('of the parts that could be measured:')
     print(f"{e['samples']:,} samples in {e['shards']:,} shards: {e['bytes']/1e9:.2f} GB, {e['hours']:.2f} core hours; commercial use: {commercial(recipe)}")
     for r in e['parts']:
         if 'error' in r: _say(f"vary-nb data build: {r['part']}: {r['error']}")
@@ -134,14 +139,14 @@ def cmd_data_build(
     for note in recipe.notes: _say(f'vary-nb data build: {note}')
     if a.dry_run: return _dry_run(a, recipe)
     if not a.out: raise BadInput('--out is missing: the folder for the shards')
-    if not a.resume and any(Path(a.out).glob(f'{recipe.name}-*.tar')):
-        raise BadInput(f'{a.out}: holds shards of {recipe.name} already; --resume goes on with them, or choose another folder')
+    if a.option and a.on in ('here','local'): raise BadInput('--option is for --on slurm or --on ray')
     try:
-        if a.on=='here': manifest = build(recipe, a.out, workers=a.workers)
+        if a.on=='here': manifest = build(recipe, a.out, workers=a.workers, resume=a.resume)
         else:
             from vary_nb.data.cluster import run_on
             manifest = run_on(recipe, a.out, a.on, workers=a.workers, **{k:v[-1] for k,v in _pairs(a.option).items()})
     except BuildError as e: _say(f'vary-nb data build: {e}'); return 1
+    except subprocess.SubprocessError as e: _say(f'vary-nb data build: {e}; is the scheduler there?'); return 1
     except OSError as e: _say(f'vary-nb data build: {e}; finished shards are kept, --resume goes on'); return 1
     left = sum(r['count'] for r in manifest['left_out'].values()); skips = sum(manifest['skips'].values())
     _say(f"vary-nb data build: {manifest['count']:,} samples, {skips:,} draws skipped, {left:,} inputs left out; see {Path(a.out)/'manifest.json'}")
@@ -154,13 +159,14 @@ def cmd_data_check(
     from vary_nb.data.cluster import check
     bad = 0
     for folder in a.folders:
-        r = check(folder, a.workers)
+        try: r = check(folder, a.workers)
+        except BadInput as e: bad += 1; _say(f'vary-nb data check: {e}'); continue
         for file,faults in r['wrong'].items():
             for f in faults: print(f'{Path(folder)/file}: {f}')
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #1ed8809f
+# %% ../nbs/61_cli.ipynb #98a24829
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -197,7 +203,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #7acc7cc9
+# %% ../nbs/61_cli.ipynb #a97da00e
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')
