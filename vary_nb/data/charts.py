@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FORMATS', 'FORMS', 'PALETTES', 'RENDERERS', 'Format', 'Style', 'ChartSpec', 'ticks', 'axis_ticks', 'tick_texts',
            'Words', 'shares', 'numbers', 'draw_style', 'draw_spec', 'advances', 'text_width', 'Word', 'Plan', 'plan',
-           'said', 'Shape', 'scale', 'surroundings', 'bars', 'valleys', 'curves', 'spread', 'slices', 'pie_texts',
-           'drawing', 'Matplotlib', 'corners', 'expected', 'overlap', 'verify', 'readable', 'attempts', 'renderer',
-           'render', 'chart_fonts', 'Charts']
+           'said', 'Shape', 'scale', 'gaps', 'surroundings', 'bars', 'valleys', 'curves', 'spread', 'circle', 'slices',
+           'pie_texts', 'drawing', 'Matplotlib', 'corners', 'expected', 'overlap', 'verify', 'readable', 'attempts',
+           'renderer', 'render', 'chart_fonts', 'Charts']
 
-# %% ../../nbs/12_charts.ipynb #0a5904c5
+# %% ../../nbs/12_charts.ipynb #15eafdd8
 import importlib, json, math, re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from PIL import Image
 from ..core import BadInput, Sample, Skip, rng
 from .corpus import Corpus, Font, cjk_font, find_fonts, missing, random_text
 
-# %% ../../nbs/12_charts.ipynb #71ddc5c9
+# %% ../../nbs/12_charts.ipynb #caa20c53
 class Format(NamedTuple):
     "How a chart prints its numbers."
     decimals:int=0     # digits after the point
@@ -40,7 +40,7 @@ FORMATS = dict(en=(Format(), Format(), Format(1), Format(2), Format(0,True), For
                zh=(Format(), Format(), Format(1), Format(2), Format(0,True), Format(1,after='%'), Format(0,after='%'), Format(1,after='万'),
                    Format(2,after='亿'), Format(0,after='万'), Format(1,after='亿'), Format(0,True,'¥')))
 
-# %% ../../nbs/12_charts.ipynb #6c5a82c4
+# %% ../../nbs/12_charts.ipynb #9374aa0e
 FORMS = dict(grouped='bar', stacked='bar', horizontal='bar', line='line', area='line', pie='pie', doughnut='pie', rose='pie',
              composite='composite')
 
@@ -84,7 +84,7 @@ class Style:
                            frame=('open','box','base','none'), title=('center','left')).items():
             if getattr(self, key) not in of: raise BadInput(f"Style: {key}={getattr(self, key)!r} is not one of {', '.join(of)}")
 
-# %% ../../nbs/12_charts.ipynb #f3d6525c
+# %% ../../nbs/12_charts.ipynb #b635f905
 @dataclass
 class ChartSpec:
     "What a chart tells, and how it looks."
@@ -137,7 +137,7 @@ class ChartSpec:
                     axes=[keep(t) for t in (self.x, self.y, self.y2)], ticks=tick_texts(self),
                     series=[dict(name=str(s['name']), values=p) for s,p in zip(self.series, self.printed)])
 
-# %% ../../nbs/12_charts.ipynb #83216502
+# %% ../../nbs/12_charts.ipynb #155170bd
 def ticks(
     low:float,       # the least value to be shown
     high:float,      # the greatest
@@ -163,7 +163,7 @@ def axis_ticks(
     low = min(map(min, left)) if spec.form=='line' else 0
     if low>.4*high or low<0: low -= (.1+1.5*room*spec.style.shown)*(high-low)        # a line far above zero, or below
     else: low = 0
-    first = ticks(low, max(high+room*(high-low), low+1e-6) if spec.style.shown else max(high, 1e-6))
+    first = ticks(low, max(high+room*(high-low), low+1e-6) if spec.style.shown or pair else max(high, 1e-6))
     return [first, ticks(0, max(max(rows[-1])*(1+4*px/h), 1e-6), len(first)-1)] if pair else [first]
 
 def tick_texts(
@@ -174,7 +174,7 @@ def tick_texts(
     digits = lambda row: max(len(f'{row[1]-row[0]:.8f}'.rstrip('0').partition('.')[2]), len(f'{row[0]:.8f}'.rstrip('0').partition('.')[2]))
     return [[spec.formats[-k]._replace(decimals=digits(row))(v) for v in row] for k,row in enumerate(axis_ticks(spec))]
 
-# %% ../../nbs/12_charts.ipynb #fea073a1
+# %% ../../nbs/12_charts.ipynb #ffd14bf8
 _ROWS = dict(en=[[str(y) for y in range(2008, 2026)], 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(), ['Q1','Q2','Q3','Q4'],
                  'Mon Tue Wed Thu Fri Sat Sun'.split(), list('ABCDEFGHIJKL')],
              zh=[[f'{y}年' for y in range(2008, 2026)], [f'{m}月' for m in range(1,13)], ['一季度','二季度','三季度','四季度'],
@@ -231,7 +231,7 @@ def numbers(
     if form=='stacked' and f.after=='%': a *= len(a)/a.sum(0).max()               # a whole is not above 100 %
     return [[round(max(float(v), least), f.decimals) for v in row] for row in a/(a.max() if form!='stacked' else len(a))*max(top, 6*least)]
 
-# %% ../../nbs/12_charts.ipynb #5f023ada
+# %% ../../nbs/12_charts.ipynb #7441cc0f
 def draw_style(
     r:np.random.Generator, # where the randomness comes from
     size=None,             # (height, width), pixels; None: many sizes
@@ -277,7 +277,7 @@ def draw_spec(
     return ChartSpec(title, categories, series, form, x, y, y2 if form=='composite' else '', '' if small or r.random()<.5 else named(24 if lang=='en' else 10),
                      lang=lang, formats=formats, style=style)
 
-# %% ../../nbs/12_charts.ipynb #c040ed8a
+# %% ../../nbs/12_charts.ipynb #7ba2f497
 @lru_cache(64)
 def advances(
     font:Font,
@@ -295,7 +295,7 @@ def text_width(
     table = advances(font or cjk_font())
     return sum(table.get(ord(c), 1.) for c in text)
 
-# %% ../../nbs/12_charts.ipynb #3443a7de
+# %% ../../nbs/12_charts.ipynb #e26df948
 class Word(NamedTuple):
     "A text and where it stands."
     text:str
@@ -379,7 +379,7 @@ def said(
     "How the picture names the source."
     return {'en':'Source: ', 'zh':'数据来源：'}[spec.lang]+spec.source if spec.source and not spec.style.bare else ''
 
-# %% ../../nbs/12_charts.ipynb #1017c15d
+# %% ../../nbs/12_charts.ipynb #a89ef1e6
 class Shape(NamedTuple):
     "An outline in pixels from the top left."
     points:np.ndarray    # (n,2)
@@ -399,6 +399,16 @@ def scale(
 ):
     "A function from value to pixel."
     return lambda v: a+(v-row[0])/(row[-1]-row[0])*(b-a)
+
+def gaps(
+    spec:ChartSpec,
+    p:Plan,
+)->list: # pixels: below, left, right
+    "How far the texts at an axis reach, before its name."
+    st = spec.style; px = .9*st.px; lying = spec.form=='horizontal'; texts = tick_texts(spec)
+    long = lambda of: max(text_width(t, st.font) for t in of)*px; a = math.radians(p.turn)
+    below = 2.4*px if lying else .8*px+long(spec.categories)*math.sin(a)+px*math.cos(a)
+    return [below, *(long(t)+.6*px for t in ([spec.categories] if lying else texts))]
 
 def surroundings(
     spec:ChartSpec,
@@ -424,16 +434,15 @@ def surroundings(
     sides = dict(open=[(x0,y0),(x0,y1),(x1,y1)], box=[(x0,y0),(x1,y0),(x1,y1),(x0,y1),(x0,y0)], base=[(x0,y0),(x0,y1)] if lying else [(x0,y1),(x1,y1)], none=[])
     if sides[st.frame]: shapes.append(_line(sides[st.frame], ink))
     if st.bare: return shapes, words
-    bottom = (2.4 if lying else .8)*px+(0 if lying else max((text_width(c, st.font) for c in spec.categories))*px*s+px*c)
+    bottom,*edge = gaps(spec, p)
     if spec.x: words.append(Word(spec.x, (x0+x1)/2, y1+bottom+1.05*px, st.px, 'center'))
-    edge = lambda k: max(text_width(t, st.font) for t in (spec.categories if lying else texts[k]))*px+.6*px
     for k,name in enumerate((spec.y, spec.y2)):
         if not name: continue
-        x = x1+edge(1)+1.05*st.px if k else x0-edge(0)-.5*st.px
+        x = x1+edge[1]+1.05*st.px if k else x0-edge[0]-.5*st.px
         words.append(Word(name, x, (y0+y1)/2, st.px, 'center', 90) if st.name=='middle' else Word(name, x1 if k else x0, y0-.8*st.px, st.px, 'right' if k else 'left'))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #5b0c93dc
+# %% ../../nbs/12_charts.ipynb #0e00baf7
 def _on(color):
     "Black or white, whatever can be read on a colour."
     r,g,b = (int(color[i:i+2], 16) for i in (1,3,5))
@@ -485,7 +494,7 @@ def curves(
             if pair: shapes.append(_bar(x-w/2-2, y-.85*px, x+w/2+2, y+.2*px, back, .8))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #1bda67f8
+# %% ../../nbs/12_charts.ipynb #7e44314d
 def _slice(cx, cy, r0, r1, a0, a1, fill, back):
     t = np.linspace(a0, a1, max(3, int(abs(a1-a0)/.05))); ring = lambda r, t: np.c_[cx+r*np.sin(t), cy-r*np.cos(t)] # 0 is up, clockwise
     points = np.concatenate([ring(r1, t), ring(r0, t[::-1]) if r0 else [(cx,cy)]])
@@ -502,17 +511,25 @@ def spread(
     for k in range(len(out)-1, -1, -1): out[k] = min(out[k], high if k==len(out)-1 else out[k+1]-gap)
     return out
 
+def circle(
+    spec:ChartSpec,
+    p:Plan,
+)->tuple: # x and y of the middle, inner and outer radius, pixels
+    "The circle of a pie, with room for what stands beside it."
+    st = spec.style; px,(x0,y0,x1,y1) = .9*st.px if not st.bare else st.px,p.box; wide = max(text_width(t, st.font) for t in pie_texts(spec))*px
+    big = min((x1-x0)/2-(wide+1.8*px)*st.beside, (y1-y0)/2-1.1*px*st.beside)
+    if big<(1.6 if st.bare else 3)*px: raise Skip('no room for the data')
+    return (x0+x1)/2, (y0+y1)/2, dict(doughnut=.5, rose=.15).get(spec.form, 0)*big, big
+
 def slices(
     spec:ChartSpec,
     p:Plan,
 )->tuple: # shapes, words
     "Pie, doughnut and rose."
-    st = spec.style; px,(x0,y0,x1,y1),(back,ink,_,colors) = .9*st.px if not st.bare else st.px,p.box,PALETTES[st.palette]
+    st = spec.style; px,(x0,y0,x1,y1),(back,_,_,colors) = .9*st.px if not st.bare else st.px,p.box,PALETTES[st.palette]
     v = np.array(spec.series[0]['values']); n = len(v); rose,out = spec.form=='rose',st.beside
-    texts = pie_texts(spec) if out else spec.printed[0]; wide = [text_width(t, st.font)*px for t in texts]
-    big = min((x1-x0)/2-(max(wide)+1.8*px if out else 0), (y1-y0)/2-(1.1*px if out else 0)); cx,cy = (x0+x1)/2,(y0+y1)/2
-    if big<(1.6 if st.bare else 3)*px: raise Skip('no room for the data')
-    edges = np.arange(n+1)/n*2*np.pi if rose else np.r_[0, np.cumsum(v)]/v.sum()*2*np.pi; hole = dict(doughnut=.5, rose=.15).get(spec.form, 0)*big
+    texts = pie_texts(spec) if out else spec.printed[0]; wide = [text_width(t, st.font)*px for t in texts]; cx,cy,hole,big = circle(spec, p)
+    edges = np.arange(n+1)/n*2*np.pi if rose else np.r_[0, np.cumsum(v)]/v.sum()*2*np.pi
     shapes,words,sides = [],[],([],[])
     for k in range(n):
         r1 = hole+(big-hole)*v[k]/v.max() if rose else big; m = (edges[k]+edges[k+1])/2; dx,dy = math.sin(m),-math.cos(m)
@@ -534,7 +551,7 @@ def pie_texts(
     "What stands beside the slices."
     return [f'{c}{"：" if spec.lang=="zh" else ": "}{v}' for c,v in zip(spec.categories, spec.printed[0])]
 
-# %% ../../nbs/12_charts.ipynb #c23014cd
+# %% ../../nbs/12_charts.ipynb #aea9f90b
 def drawing(
     spec:ChartSpec,
 )->tuple: # shapes, words
@@ -547,7 +564,7 @@ def drawing(
         shapes.append(_line([(x,y-h),(x+p.swatch,y-h)], colors[k], 2.2) if line else _bar(x, y-2*h, x+p.swatch, y, colors[k]))
     return shapes, p.words+words
 
-# %% ../../nbs/12_charts.ipynb #a730620b
+# %% ../../nbs/12_charts.ipynb #ad9ca398
 class Matplotlib:
     "Draws charts with one figure, whose patches are dressed anew for every chart."
     def __init__(self):
@@ -599,7 +616,7 @@ def corners(
     x0,y0,x1,y1 = box; c,s = math.cos(math.radians(angle)),math.sin(math.radians(angle))
     return (np.array([(x0,y0),(x1,y0),(x1,y1),(x0,y1)])-(x,y))@np.array([(c,-s),(s,c)])+(x,y)
 
-# %% ../../nbs/12_charts.ipynb #a617c927
+# %% ../../nbs/12_charts.ipynb #e35b5aa2
 def expected(
     spec:ChartSpec,
 )->Counter: # text -> how often
@@ -640,7 +657,7 @@ def verify(
     for i,j in zip(*np.nonzero(np.triu(near, 1))):
         if overlap(q[i], q[j])>slack*px: raise Skip('texts overlap', f'{drawn[i][0]} / {drawn[j][0]}')
 
-# %% ../../nbs/12_charts.ipynb #ffd202bb
+# %% ../../nbs/12_charts.ipynb #b730f664
 def readable(
     spec:ChartSpec,
 )->ChartSpec:
@@ -691,7 +708,7 @@ def render(
         except Skip as e: last = e
     raise last
 
-# %% ../../nbs/12_charts.ipynb #035390c0
+# %% ../../nbs/12_charts.ipynb #d5d9d8e0
 def chart_fonts(
     lang:str,      # en or zh
     fonts=None,    # list of Font or of names; None: of this machine
