@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'FORMS', 'PALETTES', 'RENDERERS', 'Format', 'Style', 'ChartSpec', 'ticks', 'axis_ticks', 'tick_texts',
-           'Words', 'shares', 'numbers', 'draw_style', 'draw_spec', 'advances', 'text_width', 'Word', 'Plan', 'plan',
-           'said', 'Shape', 'scale', 'gaps', 'surroundings', 'bars', 'valleys', 'curves', 'spread', 'circle', 'slices',
+           'Words', 'shares', 'numbers', 'draw_style', 'draw_spec', 'advances', 'text_width', 'Word', 'scale', 'Plan',
+           'plan', 'said', 'Shape', 'gaps', 'surroundings', 'bars', 'valleys', 'curves', 'spread', 'circle', 'slices',
            'pie_texts', 'drawing', 'Matplotlib', 'corners', 'expected', 'overlap', 'verify', 'readable', 'attempts',
            'renderer', 'render', 'chart_fonts', 'Charts']
 
-# %% ../../nbs/12_charts.ipynb #15eafdd8
+# %% ../../nbs/12_charts.ipynb #6bf9872f
 import importlib, json, math, re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from PIL import Image
 from ..core import BadInput, Sample, Skip, rng
 from .corpus import Corpus, Font, cjk_font, find_fonts, missing, random_text
 
-# %% ../../nbs/12_charts.ipynb #caa20c53
+# %% ../../nbs/12_charts.ipynb #5f4f6404
 class Format(NamedTuple):
     "How a chart prints its numbers."
     decimals:int=0     # digits after the point
@@ -40,7 +40,7 @@ FORMATS = dict(en=(Format(), Format(), Format(1), Format(2), Format(0,True), For
                zh=(Format(), Format(), Format(1), Format(2), Format(0,True), Format(1,after='%'), Format(0,after='%'), Format(1,after='万'),
                    Format(2,after='亿'), Format(0,after='万'), Format(1,after='亿'), Format(0,True,'¥')))
 
-# %% ../../nbs/12_charts.ipynb #9374aa0e
+# %% ../../nbs/12_charts.ipynb #f6a444be
 FORMS = dict(grouped='bar', stacked='bar', horizontal='bar', line='line', area='line', pie='pie', doughnut='pie', rose='pie',
              composite='composite')
 
@@ -84,7 +84,7 @@ class Style:
                            frame=('open','box','base','none'), title=('center','left')).items():
             if getattr(self, key) not in of: raise BadInput(f"Style: {key}={getattr(self, key)!r} is not one of {', '.join(of)}")
 
-# %% ../../nbs/12_charts.ipynb #b635f905
+# %% ../../nbs/12_charts.ipynb #28579f1a
 @dataclass
 class ChartSpec:
     "What a chart tells, and how it looks."
@@ -137,7 +137,7 @@ class ChartSpec:
                     axes=[keep(t) for t in (self.x, self.y, self.y2)], ticks=tick_texts(self),
                     series=[dict(name=str(s['name']), values=p) for s,p in zip(self.series, self.printed)])
 
-# %% ../../nbs/12_charts.ipynb #155170bd
+# %% ../../nbs/12_charts.ipynb #01fbf586
 def ticks(
     low:float,       # the least value to be shown
     high:float,      # the greatest
@@ -174,7 +174,7 @@ def tick_texts(
     digits = lambda row: max(len(f'{row[1]-row[0]:.8f}'.rstrip('0').partition('.')[2]), len(f'{row[0]:.8f}'.rstrip('0').partition('.')[2]))
     return [[spec.formats[-k]._replace(decimals=digits(row))(v) for v in row] for k,row in enumerate(axis_ticks(spec))]
 
-# %% ../../nbs/12_charts.ipynb #ffd14bf8
+# %% ../../nbs/12_charts.ipynb #58dfbec9
 _ROWS = dict(en=[[str(y) for y in range(2008, 2026)], 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(), ['Q1','Q2','Q3','Q4'],
                  'Mon Tue Wed Thu Fri Sat Sun'.split(), list('ABCDEFGHIJKL')],
              zh=[[f'{y}年' for y in range(2008, 2026)], [f'{m}月' for m in range(1,13)], ['一季度','二季度','三季度','四季度'],
@@ -231,7 +231,7 @@ def numbers(
     if form=='stacked' and f.after=='%': a *= len(a)/a.sum(0).max()               # a whole is not above 100 %
     return [[round(max(float(v), least), f.decimals) for v in row] for row in a/(a.max() if form!='stacked' else len(a))*max(top, 6*least)]
 
-# %% ../../nbs/12_charts.ipynb #7441cc0f
+# %% ../../nbs/12_charts.ipynb #8064adc9
 def draw_style(
     r:np.random.Generator, # where the randomness comes from
     size=None,             # (height, width), pixels; None: many sizes
@@ -277,7 +277,7 @@ def draw_spec(
     return ChartSpec(title, categories, series, form, x, y, y2 if form=='composite' else '', '' if small or r.random()<.5 else named(24 if lang=='en' else 10),
                      lang=lang, formats=formats, style=style)
 
-# %% ../../nbs/12_charts.ipynb #7ba2f497
+# %% ../../nbs/12_charts.ipynb #8e79aaf1
 @lru_cache(64)
 def advances(
     font:Font,
@@ -295,7 +295,7 @@ def text_width(
     table = advances(font or cjk_font())
     return sum(table.get(ord(c), 1.) for c in text)
 
-# %% ../../nbs/12_charts.ipynb #e26df948
+# %% ../../nbs/12_charts.ipynb #0736ba8b
 class Word(NamedTuple):
     "A text and where it stands."
     text:str
@@ -305,6 +305,14 @@ class Word(NamedTuple):
     ha:str='left'      # left, center or right: what stands at x
     angle:float=0      # degrees, against the clock
     color:str='ink'    # 'ink' or a colour
+
+def scale(
+    row:list,  # ticks
+    a:float,   # pixel of the first
+    b:float,   # pixel of the last
+):
+    "A function from value to pixel."
+    return lambda v: a+(v-row[0])/(row[-1]-row[0])*(b-a)
 
 @dataclass
 class Plan:
@@ -371,6 +379,9 @@ def plan(
         if lying: box[3] -= 1.5*px if texts else .2*px
         else: turn,high = _turned(spec, box); box[3] -= high+.3*px
     if box[2]-box[0]<4*px or box[3]-box[1]<(2.2 if st.bare else 5)*px: raise Skip('no room for the data')
+    if spec.kind=='line' and st.shown and len(spec.series)>1:                         # whose number is it?
+        at = scale(axis_ticks(spec)[0], box[3], box[1]); ys = np.sort([[at(v) for v in s['values']] for s in spec.series], 0)
+        if np.diff(ys, axis=0).min()<2.2*px: raise Skip('value does not fit', 'lines too close')
     return Plan(box, words, turn, keys, 1.5*px)
 
 def said(
@@ -379,7 +390,7 @@ def said(
     "How the picture names the source."
     return {'en':'Source: ', 'zh':'数据来源：'}[spec.lang]+spec.source if spec.source and not spec.style.bare else ''
 
-# %% ../../nbs/12_charts.ipynb #a89ef1e6
+# %% ../../nbs/12_charts.ipynb #c4c1a70f
 class Shape(NamedTuple):
     "An outline in pixels from the top left."
     points:np.ndarray    # (n,2)
@@ -391,14 +402,6 @@ class Shape(NamedTuple):
 
 def _bar(x0, y0, x1, y1, fill, alpha=1.): return Shape(np.array([(x0,y0),(x1,y0),(x1,y1),(x0,y1),(x0,y0)]), fill, alpha=alpha)
 def _line(points, stroke, width=1., dash=False): return Shape(np.array(points), None, stroke, width, dash)
-
-def scale(
-    row:list,  # ticks
-    a:float,   # pixel of the first
-    b:float,   # pixel of the last
-):
-    "A function from value to pixel."
-    return lambda v: a+(v-row[0])/(row[-1]-row[0])*(b-a)
 
 def gaps(
     spec:ChartSpec,
@@ -442,7 +445,7 @@ def surroundings(
         words.append(Word(name, x, (y0+y1)/2, st.px, 'center', 90) if st.name=='middle' else Word(name, x1 if k else x0, y0-.8*st.px, st.px, 'right' if k else 'left'))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #0e00baf7
+# %% ../../nbs/12_charts.ipynb #74969395
 def _on(color):
     "Black or white, whatever can be read on a colour."
     r,g,b = (int(color[i:i+2], 16) for i in (1,3,5))
@@ -494,7 +497,7 @@ def curves(
             if pair: shapes.append(_bar(x-w/2-2, y-.85*px, x+w/2+2, y+.2*px, back, .8))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #7e44314d
+# %% ../../nbs/12_charts.ipynb #305d206e
 def _slice(cx, cy, r0, r1, a0, a1, fill, back):
     t = np.linspace(a0, a1, max(3, int(abs(a1-a0)/.05))); ring = lambda r, t: np.c_[cx+r*np.sin(t), cy-r*np.cos(t)] # 0 is up, clockwise
     points = np.concatenate([ring(r1, t), ring(r0, t[::-1]) if r0 else [(cx,cy)]])
@@ -551,7 +554,7 @@ def pie_texts(
     "What stands beside the slices."
     return [f'{c}{"：" if spec.lang=="zh" else ": "}{v}' for c,v in zip(spec.categories, spec.printed[0])]
 
-# %% ../../nbs/12_charts.ipynb #aea9f90b
+# %% ../../nbs/12_charts.ipynb #9c9ed807
 def drawing(
     spec:ChartSpec,
 )->tuple: # shapes, words
@@ -564,7 +567,7 @@ def drawing(
         shapes.append(_line([(x,y-h),(x+p.swatch,y-h)], colors[k], 2.2) if line else _bar(x, y-2*h, x+p.swatch, y, colors[k]))
     return shapes, p.words+words
 
-# %% ../../nbs/12_charts.ipynb #ad9ca398
+# %% ../../nbs/12_charts.ipynb #37c1f222
 class Matplotlib:
     "Draws charts with one figure, whose patches are dressed anew for every chart."
     def __init__(self):
@@ -616,7 +619,7 @@ def corners(
     x0,y0,x1,y1 = box; c,s = math.cos(math.radians(angle)),math.sin(math.radians(angle))
     return (np.array([(x0,y0),(x1,y0),(x1,y1),(x0,y1)])-(x,y))@np.array([(c,-s),(s,c)])+(x,y)
 
-# %% ../../nbs/12_charts.ipynb #e35b5aa2
+# %% ../../nbs/12_charts.ipynb #401eca54
 def expected(
     spec:ChartSpec,
 )->Counter: # text -> how often
@@ -657,7 +660,7 @@ def verify(
     for i,j in zip(*np.nonzero(np.triu(near, 1))):
         if overlap(q[i], q[j])>slack*px: raise Skip('texts overlap', f'{drawn[i][0]} / {drawn[j][0]}')
 
-# %% ../../nbs/12_charts.ipynb #b730f664
+# %% ../../nbs/12_charts.ipynb #233f1854
 def readable(
     spec:ChartSpec,
 )->ChartSpec:
@@ -708,7 +711,7 @@ def render(
         except Skip as e: last = e
     raise last
 
-# %% ../../nbs/12_charts.ipynb #d5d9d8e0
+# %% ../../nbs/12_charts.ipynb #23715d3a
 def chart_fonts(
     lang:str,      # en or zh
     fonts=None,    # list of Font or of names; None: of this machine

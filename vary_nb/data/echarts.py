@@ -6,7 +6,7 @@
 __all__ = ['WHEEL', 'MEMBER', 'SHA256', 'find_echarts', 'setup_echarts', 'glyph_table', 'Browserless', 'number_js', 'chart',
            'ECharts']
 
-# %% ../../nbs/12b_echarts.ipynb #ffec4276
+# %% ../../nbs/12b_echarts.ipynb #842a7620
 import atexit, json, math, os, re, subprocess, sys, tempfile, zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from .charts import PALETTES, ChartSpec, axis_ticks, circle, corners, expected, 
 from .corpus import Font, cjk_font
 from .files import cache_dir
 
-# %% ../../nbs/12b_echarts.ipynb #8779baa2
+# %% ../../nbs/12b_echarts.ipynb #52b23ab9
 WHEEL,MEMBER = 'panel==1.9.4','panel/dist/bundled/echarts/echarts@6.0.0/dist/echarts.min.js'
 SHA256 = 'baa8dfe7e1d9336b98e8986ba7e20ea15e7cdbea1ef42a59d59478632fa45a1d'
 
@@ -46,16 +46,17 @@ def setup_echarts()->Path:
     with atomic_path(kept) as tmp: tmp.write_bytes(code)
     return kept
 
-# %% ../../nbs/12b_echarts.ipynb #709b5746
+# %% ../../nbs/12b_echarts.ipynb #bed3f46f
 def glyph_table(
     font:Font,
 )->dict: # advance and glyph by code point; top, middle, bottom of a line, all in em
     "What a canvas must know of a font."
     with TTFont(font.path, fontNumber=font.index, lazy=True) as f:
-        em,wide,line = f['head'].unitsPerEm,f['hmtx'].metrics,f['hhea']; up,down = line.ascent/em,-line.descent/em
+        em,wide,os2 = f['head'].unitsPerEm,f['hmtx'].metrics,f['OS/2']; up,down = os2.sTypoAscender,-os2.sTypoDescender
+        if up<=0 or up+down<=0: up,down = f['hhea'].ascent,-f['hhea'].descent
         codes = {c:g for c,g in f.getBestCmap().items() if f.getGlyphID(g)<0x10000}
         return dict(advance={c: round(wide[g][0]/em, 4) for c,g in codes.items() if wide[g][0]!=em}, glyph={c: f.getGlyphID(g) for c,g in codes.items()},
-                    top=round(up, 4), middle=round((up-down)/2, 4), bottom=round(-down, 4))
+                    top=round(up/(up+down), 4), middle=round((up-down)/(up+down)/2, 4), bottom=round(-down/(up+down), 4))  # as a browser has them
 
 class Browserless:
     "echarts in V8 on a canvas that writes PDF, and MuPDF to rasterise it."
@@ -108,7 +109,7 @@ class Browserless:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../../nbs/12b_echarts.ipynb #fb8fb99e
+# %% ../../nbs/12b_echarts.ipynb #4192980f
 def number_js(
     f, # a `Format`
 )->str:
@@ -139,7 +140,7 @@ def _axes(spec, p, opts, js):
                            axislabel_opts=label(is_show=not st.bare, formatter=js(number_js(f))), **named((spec.x if lying else spec.y, spec.y2)[k], 0 if lying else k+1)))
     return names, values
 
-# %% ../../nbs/12b_echarts.ipynb #d2d8a004
+# %% ../../nbs/12b_echarts.ipynb #404782e1
 def _series(spec, k, p, js):
     "Changes to the option of one series that pyecharts has no words for."
     st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .85*st.px if not st.bare else st.px; s = spec.series[k]; color = colors[k]
