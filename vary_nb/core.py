@@ -6,7 +6,7 @@
 __all__ = ['BadInput', 'Skip', 'Sample', 'rng', 'first_draws', 'open_image', 'encode_image', 'atomic_path', 'device',
            'count_params', 'sha256', 'progress', 'contact_sheet']
 
-# %% ../nbs/00_core.ipynb #1a02ed22
+# %% ../nbs/00_core.ipynb #68058844
 import hashlib, io, os, sys, tempfile, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_core.ipynb #26c5221e
+# %% ../nbs/00_core.ipynb #37a7611e
 class BadInput(ValueError):
     "Something the user gave us cannot be used; the message is one line and says what to do."
 
@@ -29,7 +29,7 @@ class Skip(Exception):
         super().__init__(f'{reason}: {detail}' if detail else reason)
         self.reason,self.detail = reason,detail
 
-# %% ../nbs/00_core.ipynb #ad6446b7
+# %% ../nbs/00_core.ipynb #f74ac013
 @dataclass
 class Sample:
     "Pictures and the conversation about them."
@@ -71,7 +71,7 @@ class Sample:
         return cls(list(images), list(zip(values[::2], values[1::2])), d.get('kind', 'document'), d.get('lang', 'en'),
                    d.get('meta', {}), glyphs)
 
-# %% ../nbs/00_core.ipynb #0d988855
+# %% ../nbs/00_core.ipynb #c3ad194a
 def rng(
     seed:int, # the seed of the whole data set
     *keys,    # the address of this draw: strings and integers
@@ -81,7 +81,7 @@ def rng(
     halves = [h for w in words for h in (w & 0xffff_ffff, w>>32 & 0xffff_ffff)] # two words each, so that no two addresses run together
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(halves)))
 
-# %% ../nbs/00_core.ipynb #50053fc4
+# %% ../nbs/00_core.ipynb #b5e83308
 def first_draws(
     seed:int=0,  # the seed to look at
     rows:int=24, # samples per row of the picture
@@ -90,7 +90,7 @@ def first_draws(
     "The first random number of each of rows x cols addresses."
     return np.array([[rng(seed, 'page', r*cols+c).random() for c in range(cols)] for r in range(rows)])
 
-# %% ../nbs/00_core.ipynb #fe6be64e
+# %% ../nbs/00_core.ipynb #2b180ce7
 def _rgb(im):
     "8-bit RGB on white from any mode PIL knows."
     if im.mode in ('I;16','I;16B','I;16L','I','F'):
@@ -119,8 +119,8 @@ def open_image(
     except Image.DecompressionBombError as e: raise BadInput(f'{name}: {e}; make it smaller first') from None
     except (OSError, SyntaxError, ValueError, EOFError) as e: raise BadInput(f'{name}: not a readable image ({e})') from None
 
-# %% ../nbs/00_core.ipynb #77160f78
-_FORMATS = dict(webp=dict(format='WEBP', lossless=True, quality=20, method=2), jpeg=dict(format='JPEG', quality=90), png=dict(format='PNG'))
+# %% ../nbs/00_core.ipynb #095b2041
+_FORMATS = dict(webp=dict(format='WEBP', lossless=True, quality=0, method=1), jpeg=dict(format='JPEG', quality=90), png=dict(format='PNG'))
 
 def encode_image(
     im:Image.Image, # RGB
@@ -130,7 +130,7 @@ def encode_image(
     if fmt not in _FORMATS: raise BadInput(f'image format {fmt!r} is not one of {", ".join(_FORMATS)}')
     b = io.BytesIO(); im.save(b, **_FORMATS[fmt]); return b.getvalue()
 
-# %% ../nbs/00_core.ipynb #5d6e0ba9
+# %% ../nbs/00_core.ipynb #3d9b24ba
 @contextmanager
 def atomic_path(
     path, # where the finished file shall be
@@ -144,7 +144,7 @@ def atomic_path(
     finally:
         if os.path.exists(tmp): os.remove(tmp)
 
-# %% ../nbs/00_core.ipynb #411ebd16
+# %% ../nbs/00_core.ipynb #55bad981
 def device(
     name:str|None=None, # cpu, cuda, cuda:1, mps; None: the best there is
 ): # torch.device
@@ -155,14 +155,14 @@ def device(
     if d.type=='cuda' and not torch.cuda.is_available(): raise BadInput(f'device {name!r}: no CUDA device here; use --device cpu')
     return d
 
-# %% ../nbs/00_core.ipynb #9822781d
+# %% ../nbs/00_core.ipynb #596edd03
 def count_params(
     module, # any torch module
 )->int:
     "Parameters of a model; shared ones count once."
     return sum(p.numel() for p in module.parameters())
 
-# %% ../nbs/00_core.ipynb #f394e765
+# %% ../nbs/00_core.ipynb #79313437
 def sha256(
     path, # file, or bytes
 )->str:
@@ -173,7 +173,7 @@ def sha256(
         while chunk := f.read(1<<20): h.update(chunk)
     return h.hexdigest()
 
-# %% ../nbs/00_core.ipynb #fe67f8b5
+# %% ../nbs/00_core.ipynb #9647479a
 def progress(
     it,          # what to go through
     total=None,  # its length, if it does not know
@@ -183,7 +183,7 @@ def progress(
     quiet = not sys.stderr.isatty() and 'ipykernel' not in sys.modules
     return tqdm(it, total=total, desc=desc, leave=False, disable=quiet or bool(os.environ.get('IN_TEST')))
 
-# %% ../nbs/00_core.ipynb #51b0e826
+# %% ../nbs/00_core.ipynb #0674306e
 def contact_sheet(
     images,          # PIL images of any size
     captions=None,   # one short line under each, or None
