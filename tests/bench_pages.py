@@ -8,6 +8,7 @@ paper, raw:   pdf2image (poppler), one call a page, and PyMuPDF's plain text; no
 paper:        the same, written as PNG and text;
 raw:          PyMuPDF alone, in one process: picture and plain text; no file;
 plain, jpeg:  the same, written as JPEG (quality 90) and text;
+plain, webp:  the same as lossless WebP;
 pages, jpeg:  `PdfPages(glyphs=False)`: trusted lines in reading order, all checks; written as JPEG and text;
 pages, webp:  the same as lossless WebP;
 glyphs, jpeg: `PdfPages` with a cell for every glyph.
@@ -82,8 +83,8 @@ def bench(files, limit, rounds):
     with tempfile.TemporaryDirectory() as tmp:
         out = Path(tmp)
         ways = {'paper, raw': lambda *j: paper(*j), 'paper': lambda *j: paper(*j, out), 'raw': lambda *j: plain(*j),
-                'plain, jpeg': lambda *j: plain(*j, out), 'pages, jpeg': lambda *j: quick(*j, out),
-                'pages, webp': lambda *j: quick(*j, out, 'webp'), 'glyphs, jpeg': lambda *j: full(*j, out)}
+                'plain, jpeg': lambda *j: plain(*j, out), 'plain, webp': lambda *j: plain(*j, out, 'webp'),
+                'pages, jpeg': lambda *j: quick(*j, out), 'pages, webp': lambda *j: quick(*j, out, 'webp'), 'glyphs, jpeg': lambda *j: full(*j, out)}
         for r in range(rounds):
             total = defaultdict(float)
             for job in jobs:                                               # all ways of a document close together in time

@@ -6,7 +6,7 @@
 __all__ = ['UP', 'DOWN', 'open_pdf', 'damage', 'letters', 'doubt', 'is_cjk', 'Line', 'reading_order', 'table_rows', 'page_wide',
            'page_lines', 'unwrap', 'page_pixels', 'upright', 'odd_share', 'page_lang']
 
-# %% ../../nbs/07_pdf.ipynb #af2c1f61
+# %% ../../nbs/07_pdf.ipynb #d86e91c6
 import math, re, unicodedata
 from collections import Counter
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ except ImportError: pymupdf = None       # a machine that only trains needs no P
 
 from ..core import BadInput, Skip
 
-# %% ../../nbs/07_pdf.ipynb #3f3474af
+# %% ../../nbs/07_pdf.ipynb #e6500b66
 def open_pdf(
     path,            # of the file; only a name if `data` is given
     data=None,       # its bytes, for a document that is no file of its own
@@ -42,7 +42,7 @@ def open_pdf(
         raise BadInput(f'{path}: no pages{", cut off or damaged" if doc.is_repaired else ""}; get it again')
     return doc
 
-# %% ../../nbs/07_pdf.ipynb #8333d64a
+# %% ../../nbs/07_pdf.ipynb #d70a8552
 @contextmanager
 def damage(
     where:str, # what is being read, for the message
@@ -56,7 +56,7 @@ def damage(
         if 'alloc' in str(e): raise MemoryError(str(e)) from None
         raise Skip('damaged page', f"{where}: {' '.join(str(e).split())[:120]}") from None
 
-# %% ../../nbs/07_pdf.ipynb #9696da75
+# %% ../../nbs/07_pdf.ipynb #5bb8790d
 def letters(
     c:str, # one character of a text layer
 )->str: # none, one or several
@@ -68,7 +68,7 @@ def letters(
         return unicodedata.normalize('NFKC', c)
     return '' if unicodedata.category(c)=='Cf' else c
 
-# %% ../../nbs/07_pdf.ipynb #c14dace6
+# %% ../../nbs/07_pdf.ipynb #b2bb7703
 def doubt(
     c:str,         # one character of a text layer
     alpha:int=255, # how opaque it is drawn; 0 is invisible
@@ -80,7 +80,7 @@ def doubt(
     if cat in ('Cc','Co','Cn','Cs') or c=='\ufffd': return 'unreadable characters'
     return 'accent' if cat=='Mn' or c in '`´¨ˆ˜¯˘˙˚¸˛˝ˇ' else ''
 
-# %% ../../nbs/07_pdf.ipynb #9a870c52
+# %% ../../nbs/07_pdf.ipynb #2e79d530
 UP,DOWN = .9,.25    # how far a glyph's cell reaches above and below the baseline, in font sizes
 
 def is_cjk(
@@ -90,7 +90,7 @@ def is_cjk(
     o = ord(c)
     return 0x2e80<=o<=0x9fff or 0xf900<=o<=0xfaff or 0xff00<=o<=0xffef or 0x20000<=o<=0x3ffff
 
-# %% ../../nbs/07_pdf.ipynb #676f9a1a
+# %% ../../nbs/07_pdf.ipynb #20909e14
 @dataclass(eq=False)
 class Line:
     "One line of text on a page."
@@ -125,7 +125,7 @@ class Line:
         size = sizes[0] if len(set(sizes))==1 else Counter(sizes).most_common(1)[0][0]
         return cls(''.join(text), (*g[:,1:3].min(0).tolist(), *g[:,3:].max(0).tolist()), g, round(size, 2), block, why or odd)
 
-# %% ../../nbs/07_pdf.ipynb #59ff03a6
+# %% ../../nbs/07_pdf.ipynb #809d92dd
 def reading_order(
     boxes, # (n,4) x0, y0, x1, y1
 )->list: # of indices
@@ -150,7 +150,7 @@ def reading_order(
     for j in range(len(x0)): visit(j)
     return order
 
-# %% ../../nbs/07_pdf.ipynb #768a8c5b
+# %% ../../nbs/07_pdf.ipynb #087bd943
 def table_rows(
     blocks, # each a list of objects with `box` (x0, y0, x1, y1) and `size`, in the order of the document
 )->list: # of blocks: those that are cells of one table are joined, row by row
@@ -174,7 +174,7 @@ def table_rows(
     return ([r for b in blocks if (r := [l for l in b if id(l) not in taken])] if taken else blocks)+[
             [l for row in t for l,_ in row] for t in tables]
 
-# %% ../../nbs/07_pdf.ipynb #c0ca94b3
+# %% ../../nbs/07_pdf.ipynb #a8596d6b
 def page_wide(
     boxes,        # (n,4) x0, y0, x1, y1 of the blocks
     size:tuple,   # width and height of the page
@@ -189,7 +189,7 @@ def page_wide(
         out[i] = 0,y0[row].min()+1e-3*x0[i],w,y1[row].max()+1e-3*x0[i]                # left before right on one row
     return out
 
-# %% ../../nbs/07_pdf.ipynb #e0f4521d
+# %% ../../nbs/07_pdf.ipynb #66b0dfe5
 _FLAGS = 0 if pymupdf is None else (pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE |
                                     pymupdf.TEXT_IGNORE_ACTUALTEXT)
 
@@ -219,16 +219,14 @@ def _quick(spans, block):
     words = text.split()
     if not words: return False                                            # nothing is drawn
     text = ' '.join(words)
-    chars = {c for c in text if not ' '<=c<='_'}; wide = set(filter(is_cjk, chars))
-    if wide and len(wide)<len(set(text)): return None                     # Chinese beside Latin or a space: measure
-    for why in {doubt(c) for c in chars}-{''}:
+    for why in {doubt(c) for c in set(text) if not ' '<=c<='_'}-{''}:
         if why=='accent': return None
         odd = odd or why
     if not text.isascii(): text = ''.join(map(letters, text))
     size,(x,y) = max(sizes, key=sizes.get),spans[0]['origin']
     return Line(text, (x, y-UP*size, end, y+DOWN*size), None, round(size, 2), block, odd)
 
-# %% ../../nbs/07_pdf.ipynb #253b5162
+# %% ../../nbs/07_pdf.ipynb #f4c77b18
 def _ends(span, turn):
     "x0, x1 and baseline of a span as shown."
     (x0,_,x1,_),(_,y) = span['bbox'],span['origin']
@@ -247,12 +245,12 @@ def _pieces(block, turn):
         if spans: out.append([spans, flat])
     return out
 
-def _block_lines(block, k, turn, glyphs, raw):
+def _block_lines(block, k, turn, exact, raw):
     "The lines of block k; None if one needs characters, and there are only spans."
     out = []
     for spans,flat in _pieces(block, turn):
         l = None
-        if not glyphs and flat and turn is None:
+        if flat and not exact:
             for s in spans if raw else (): s['text'] = ''.join([c['c'] for c in s['chars']])
             l = _quick(spans, k)
         if l is None and not raw: return None
@@ -273,10 +271,11 @@ def page_lines(
     "The lines of a page as shown: the text that is drawn, and a cell for every glyph."
     turn = page.rotation_matrix if page.rotation else None
     text = page.get_textpage(flags=_FLAGS); shown = page.rect.width,page.rect.height
+    exact = glyphs or turn is not None or any(map(is_cjk, set(text.extractText())))
     def read(raw):
         found = text.extractRAWDICT() if raw else text.extractDICT()
-        return [_block_lines(b, k, turn, glyphs, raw) for k,b in enumerate(found['blocks'])]
-    blocks = read(glyphs or turn is not None or any(map(is_cjk, set(text.extractText()))))
+        return [_block_lines(b, k, turn, exact, raw) for k,b in enumerate(found['blocks'])]
+    blocks = read(exact)
     if None in blocks: blocks = read(True)                                # once more, with characters
     blocks = [b for b in blocks if b]
     for b in blocks:
@@ -290,7 +289,7 @@ def page_lines(
     order = reading_order(page_wide(boxes, shown, tall))
     return [l for j in order for l in blocks[j] if everything or not l.why]
 
-# %% ../../nbs/07_pdf.ipynb #d77ebf91
+# %% ../../nbs/07_pdf.ipynb #55828852
 def unwrap(
     lines, # of Line, in reading order
 )->str: # a paragraph a line
@@ -304,7 +303,7 @@ def unwrap(
         else: out[-1] += l.text if is_cjk(out[-1][-1]) and is_cjk(l.text[0]) else ' '+l.text
     return '\n'.join(out)
 
-# %% ../../nbs/07_pdf.ipynb #d67d1d74
+# %% ../../nbs/07_pdf.ipynb #70ffaf4d
 def page_pixels(
     page,                      # of an open document
     dpi:float=150,             # resolution
@@ -320,7 +319,7 @@ def page_pixels(
     im.info.update(zoom=zoom, origin=(pix.x, pix.y))
     return im
 
-# %% ../../nbs/07_pdf.ipynb #0c3f590b
+# %% ../../nbs/07_pdf.ipynb #75ca226c
 def upright(
     page, # of an open document; turned in memory, the file stays as it is
 ):
@@ -333,7 +332,7 @@ def upright(
     if votes and votes.most_common(1)[0][0]!=page.rotation: page.set_rotation(votes.most_common(1)[0][0])
     return page
 
-# %% ../../nbs/07_pdf.ipynb #e7c458df
+# %% ../../nbs/07_pdf.ipynb #dd8be701
 def _plausible(c):
     o = ord(c)
     if '\u4e00'<=c<='\u9fff':
@@ -353,7 +352,7 @@ def odd_share(
         for part in letters(c): total += n; odd += n*(not _plausible(part))
     return odd/max(1, total)
 
-# %% ../../nbs/07_pdf.ipynb #c1b215e9
+# %% ../../nbs/07_pdf.ipynb #e796466e
 _COMMON = frozenset("""the and of to that for with by this from which are have has been its these into it if can or
 """.split())
 
