@@ -1,7 +1,6 @@
 "Charts: the truth is what is drawn; the same bytes everywhere; no browser, no node, no TeX; V8 ends."
 import json, os, subprocess, sys
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest

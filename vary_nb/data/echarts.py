@@ -6,8 +6,8 @@
 __all__ = ['WHEEL', 'MEMBER', 'SHA256', 'find_echarts', 'setup_echarts', 'glyph_table', 'Browserless', 'number_js', 'chart',
            'ECharts']
 
-# %% ../../nbs/12b_echarts.ipynb #842a7620
-import atexit, json, math, os, re, subprocess, sys, tempfile, zipfile
+# %% ../../nbs/12b_echarts.ipynb #74de3cc7
+import atexit, json, math, os, subprocess, sys, tempfile, zipfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,21 +15,25 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 
 from ..core import BadInput, Skip, atomic_path, sha256
-from .charts import PALETTES, ChartSpec, axis_ticks, circle, corners, expected, gaps, pie_texts, plan, said, text_width, valleys
+from .charts import PALETTES, ChartSpec, axis_ticks, circle, corners, expected, gaps, plan, said, valleys
 from .corpus import Font, cjk_font
 from .files import cache_dir
 
-# %% ../../nbs/12b_echarts.ipynb #52b23ab9
+# %% ../../nbs/12b_echarts.ipynb #5486a76f
 WHEEL,MEMBER = 'panel==1.9.4','panel/dist/bundled/echarts/echarts@6.0.0/dist/echarts.min.js'
 SHA256 = 'baa8dfe7e1d9336b98e8986ba7e20ea15e7cdbea1ef42a59d59478632fa45a1d'
 
 def find_echarts()->Path:
     "Where echarts.min.js is: `VARY_ECHARTS`, or our cache."
     own,kept = os.environ.get('VARY_ECHARTS'),cache_dir()/'echarts-6.0.0.min.js'
-    if own and not Path(own).is_file(): raise BadInput(f'VARY_ECHARTS={own}: no such file; it should be a echarts.min.js of version 6')
+    if own and not Path(own).is_file():
+        raise BadInput(f'VARY_ECHARTS={own}: no such file; it should be a echarts.min.js of version 6')
     if own: return Path(own)
-    if not kept.is_file(): raise BadInput('echarts.min.js is missing; run `vary-nb data setup` (pip fetches it once), or set VARY_ECHARTS to a copy')
-    if sha256(kept)!=SHA256: raise BadInput(f'{kept}: not the file that we know (SHA-256); delete it and run `vary-nb data setup`')
+    if not kept.is_file():
+        raise BadInput('echarts.min.js is missing; run `vary-nb data setup` (pip fetches it once), '
+                       'or set VARY_ECHARTS to a copy')
+    if sha256(kept)!=SHA256:
+        raise BadInput(f'{kept}: not the file that we know (SHA-256); delete it and run `vary-nb data setup`')
     return kept
 
 def setup_echarts()->Path:
@@ -37,16 +41,19 @@ def setup_echarts()->Path:
     kept = cache_dir()/'echarts-6.0.0.min.js'
     if os.environ.get('VARY_ECHARTS') or kept.is_file() and sha256(kept)==SHA256: return find_echarts()
     with tempfile.TemporaryDirectory() as there:
-        done = subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--only-binary', ':all:', '-d', there, WHEEL],
+        done = subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '--only-binary', ':all:',
+                               '-d', there, WHEEL],
                               capture_output=True, text=True, timeout=600)
         wheels = list(Path(there).glob('*.whl'))
-        if done.returncode or not wheels: raise BadInput(f"pip cannot fetch {WHEEL}: {(done.stderr.strip() or 'no wheel').splitlines()[-1]}; set VARY_ECHARTS to an echarts.min.js")
+        if done.returncode or not wheels:
+            why = (done.stderr.strip() or 'no wheel').splitlines()[-1]
+            raise BadInput(f'pip cannot fetch {WHEEL}: {why}; set VARY_ECHARTS to an echarts.min.js')
         with zipfile.ZipFile(wheels[0]) as z: code = z.read(MEMBER)
     if sha256(code)!=SHA256: raise BadInput(f'{WHEEL}: its echarts.min.js is not the file that we know (SHA-256)')
     with atomic_path(kept) as tmp: tmp.write_bytes(code)
     return kept
 
-# %% ../../nbs/12b_echarts.ipynb #bed3f46f
+# %% ../../nbs/12b_echarts.ipynb #53426c57
 def glyph_table(
     font:Font,
 )->dict: # advance and glyph by code point; top, middle, bottom of a line, all in em
@@ -55,8 +62,10 @@ def glyph_table(
         em,wide,os2 = f['head'].unitsPerEm,f['hmtx'].metrics,f['OS/2']; up,down = os2.sTypoAscender,-os2.sTypoDescender
         if up<=0 or up+down<=0: up,down = f['hhea'].ascent,-f['hhea'].descent
         codes = {c:g for c,g in f.getBestCmap().items() if f.getGlyphID(g)<0x10000}
-        return dict(advance={c: round(wide[g][0]/em, 4) for c,g in codes.items() if wide[g][0]!=em}, glyph={c: f.getGlyphID(g) for c,g in codes.items()},
-                    top=round(up/(up+down), 4), middle=round((up-down)/(up+down)/2, 4), bottom=round(-down/(up+down), 4))  # as a browser has them
+        return dict(advance={c: round(wide[g][0]/em, 4) for c,g in codes.items() if wide[g][0]!=em},
+                    glyph={c: f.getGlyphID(g) for c,g in codes.items()},
+                    top=round(up/(up+down), 4), middle=round((up-down)/(up+down)/2, 4),
+                    bottom=round(-down/(up+down), 4))                                # a line of a browser is one em high
 
 class Browserless:
     "echarts in V8 on a canvas that writes PDF, and MuPDF to rasterise it."
@@ -64,20 +73,26 @@ class Browserless:
         import pymupdf
         from py_mini_racer import MiniRacer
         code = find_echarts().read_text(encoding='utf8'), (files('vary_nb.data')/'canvas.js').read_text(encoding='utf8')
-        self.mu,self.v8 = pymupdf,MiniRacer(); atexit.register(self.close)           # an open context keeps Python from ending
+        # an open context keeps Python from ending
+        self.mu,self.v8 = pymupdf,MiniRacer(); atexit.register(self.close)
         for js in code: self.v8.eval(js)
-        self.doc = pymupdf.open(); self.page = self.doc.new_page(width=100, height=100); self.page.insert_text((0,0), ' '); self.fonts = {}
-        self.stream = self.page.get_contents()[0]; states = ' '.join(f'/A{a}<</ca {a/100}/CA {a/100}>>' for a in range(101))
+        self.doc = pymupdf.open(); self.page = self.doc.new_page(width=100, height=100)
+        self.page.insert_text((0,0), ' '); self.fonts = {}
+        self.stream = self.page.get_contents()[0]
+        states = ' '.join(f'/A{a}<</ca {a/100}/CA {a/100}>>' for a in range(101))
         where,value = self.doc.xref_get_key(self.page.xref, 'Resources'); own = where=='xref'
-        self.doc.xref_set_key(int(value.split()[0]) if own else self.page.xref, 'ExtGState' if own else 'Resources/ExtGState', f'<<{states}>>')
+        self.doc.xref_set_key(int(value.split()[0]) if own else self.page.xref,
+                              'ExtGState' if own else 'Resources/ExtGState', f'<<{states}>>')
 
     def font(self,
         font:Font,
     )->str: # the family by which options ask for it
         "Make a font known to the canvas and to the page."
         if font.name not in self.fonts:
-            table = glyph_table(font); name = f'V{len(self.fonts)}'; self.page.insert_font(fontname=name, fontfile=font.path)
-            self.v8.eval(f'PDF.font({json.dumps(font.name)}, {json.dumps(dict(name=name, **table))})'); self.fonts[font.name] = table
+            table = glyph_table(font); name = f'V{len(self.fonts)}'
+            self.page.insert_font(fontname=name, fontfile=font.path)
+            self.v8.eval(f'PDF.font({json.dumps(font.name)}, {json.dumps(dict(name=name, **table))})')
+            self.fonts[font.name] = table
         return font.name
 
     def page_of(self,
@@ -89,7 +104,8 @@ class Browserless:
         if not self.fonts: self.font(cjk_font())
         h,w = size; made = json.loads(self.v8.eval(f'PDF.render({option}, {w}, {h}, {json.dumps(theme)})'))
         if made['unknown']: raise Skip('canvas cannot', ', '.join(made['unknown'])[:200])
-        self.page.set_mediabox(self.mu.Rect(0, 0, w, h)); self.doc.update_stream(self.stream, made['operators'].encode('latin1'), compress=False)
+        self.page.set_mediabox(self.mu.Rect(0, 0, w, h))
+        self.doc.update_stream(self.stream, made['operators'].encode('latin1'), compress=False)
         self.page = self.doc.reload_page(self.page); return self.page
 
     def picture(self,
@@ -109,68 +125,92 @@ class Browserless:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../../nbs/12b_echarts.ipynb #4192980f
+# %% ../../nbs/12b_echarts.ipynb #9a6ea8b4
 def number_js(
     f, # a `Format`
 )->str:
     "The format as a JavaScript function; it gets a number, or what echarts knows of a point."
-    comma = ".replace(/([0-9])(?=([0-9]{3})+$)/g, '$1,')" if f.comma else ''             # no \" and no \\: pyecharts would escape them
-    return (f"function(p) {{ var v = p && p.value !== undefined ? p.value : p; if (Array.isArray(v)) v = v[1]; v = +v; var s = Math.abs(v).toFixed({f.decimals}).split('.'); "
-            f"s[0] = s[0]{comma}; s = s.join('.'); return (v < 0 && /[1-9]/.test(s) ? '-' : '') + '{f.before}' + s + '{f.after}'; }}")
+    # no \" and no \\: pyecharts would escape them
+    comma = ".replace(/([0-9])(?=([0-9]{3})+$)/g, '$1,')" if f.comma else ''
+    return ('function(p) { var v = p && p.value !== undefined ? p.value : p; if (Array.isArray(v)) v = v[1]; v = +v; '
+            f"var s = Math.abs(v).toFixed({f.decimals}).split('.'); s[0] = s[0]{comma}; s = s.join('.'); "
+            f"return (v < 0 && /[1-9]/.test(s) ? '-' : '') + '{f.before}' + s + '{f.after}'; }}")
 
 def _axes(spec, p, opts, js):
     "Axis options: (of the categories, [of values])."
-    st = spec.style; px = .9*st.px; _,ink,grid,_ = PALETTES[st.palette]; lying = spec.form=='horizontal'; below,*beside = gaps(spec, p) if not st.bare else [0,0,0]
-    line = lambda show: opts.AxisLineOpts(is_show=show, on_zero_axis_index=0, linestyle_opts=opts.LineStyleOpts(color=ink))
-    split = lambda show: opts.SplitLineOpts(is_show=show, linestyle_opts=opts.LineStyleOpts(color=grid, type_='dashed' if st.dash else 'solid'))
+    st = spec.style; px = .9*st.px; _,ink,grid,_ = PALETTES[st.palette]; lying = spec.form=='horizontal'
+    below,*beside = gaps(spec, p) if not st.bare else [0,0,0]
+    line = lambda show: opts.AxisLineOpts(is_show=show, on_zero_axis_index=0,
+                                          linestyle_opts=opts.LineStyleOpts(color=ink))
+    rule = opts.LineStyleOpts(color=grid, type_='dashed' if st.dash else 'solid')
+    split = lambda show: opts.SplitLineOpts(is_show=show, linestyle_opts=rule)
     label = lambda **kw: opts.LabelOpts(color=ink, font_size=px, **kw)
     def named(text, k):                                                                    # k: 0 below, 1 left, 2 right
         if not text or st.bare: return {}
         end = k>0 and st.name=='end'
-        return dict(name=text, name_location='middle' if not end else 'start' if lying else 'end', name_gap=.8*px if end else (below if not k else beside[k-1])+.2*px,
-                    name_textstyle_opts=opts.TextStyleOpts(color=ink, font_size=st.px, align=('left','right')[k-1] if end else None))
-    ticked = opts.AxisTickOpts(is_show=st.frame in ('open','box') and not st.bare, linestyle_opts=opts.LineStyleOpts(color=ink))
-    names = dict(type_='category', is_inverse=lying, axisline_opts=line(st.frame!='none'), axistick_opts=opts.AxisTickOpts(is_show=False), splitline_opts=split(st.grid=='both' and not lying),
-                 axislabel_opts=label(interval=0, rotate=p.turn), **named(spec.y if lying else spec.x, 1 if lying else 0))
+        return dict(name=text, name_location='middle' if not end else 'start' if lying else 'end',
+                    name_gap=.8*px if end else (below if not k else beside[k-1])+.2*px,
+                    name_textstyle_opts=opts.TextStyleOpts(color=ink, font_size=st.px,
+                                                           align=('left','right')[k-1] if end else None))
+    ticked = opts.AxisTickOpts(is_show=st.frame in ('open','box') and not st.bare,
+                               linestyle_opts=opts.LineStyleOpts(color=ink))
+    names = dict(type_='category', is_inverse=lying, axisline_opts=line(st.frame!='none'),
+                 axistick_opts=opts.AxisTickOpts(is_show=False), splitline_opts=split(st.grid=='both' and not lying),
+                 axislabel_opts=label(interval=0, rotate=p.turn), **named(spec.y if lying else spec.x, int(lying)))
     values = []
     for k,row in enumerate(axis_ticks(spec)):
-        d = max(len(f'{x:.8f}'.rstrip('0').partition('.')[2]) for x in (row[1]-row[0], row[0])); f = spec.formats[-k]._replace(decimals=d)
-        values.append(dict(type_='value', min_=row[0], max_=row[-1], interval=round(row[1]-row[0], 10), position='right' if k else None,
-                           axisline_opts=line(st.frame in ('open','box')), axistick_opts=ticked, splitline_opts=split(st.grid!='none' and not k),
-                           axislabel_opts=label(is_show=not st.bare, formatter=js(number_js(f))), **named((spec.x if lying else spec.y, spec.y2)[k], 0 if lying else k+1)))
+        d = max(len(f'{x:.8f}'.rstrip('0').partition('.')[2]) for x in (row[1]-row[0], row[0]))
+        f = spec.formats[-k]._replace(decimals=d)
+        name = named((spec.x if lying else spec.y, spec.y2)[k], 0 if lying else k+1)
+        values.append(dict(type_='value', min_=row[0], max_=row[-1], interval=round(row[1]-row[0], 10),
+                           position='right' if k else None, axisline_opts=line(st.frame in ('open','box')),
+                           axistick_opts=ticked, splitline_opts=split(st.grid!='none' and not k),
+                           axislabel_opts=label(is_show=not st.bare, formatter=js(number_js(f))), **name))
     return names, values
 
-# %% ../../nbs/12b_echarts.ipynb #404782e1
+# %% ../../nbs/12b_echarts.ipynb #44f00080
 def _series(spec, k, p, js):
     "Changes to the option of one series that pyecharts has no words for."
-    st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .85*st.px if not st.bare else st.px; s = spec.series[k]; color = colors[k]
-    line = spec.kind=='line' or spec.form=='composite' and k==len(spec.series)-1; inside = spec.form in ('stacked','composite') and not line
+    st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .85*st.px if not st.bare else st.px
+    s = spec.series[k]; color = colors[k]
+    line = spec.kind=='line' or spec.form=='composite' and k==len(spec.series)-1
+    inside = spec.form in ('stacked','composite') and not line
     r,g,b = (int(color[i:i+2], 16) for i in (1,3,5)); dark = .3*r+.59*g+.11*b<140
-    label = dict(show=st.shown, fontSize=px, color=('#ffffff' if dark else '#1a1a1a') if inside else ink, formatter=js(number_js(spec.format(k))), textBorderWidth=0,
-                 position='right' if spec.form=='horizontal' else ('inside' if spec.form=='stacked' else 'insideBottom') if inside else 'top', distance=.35*px)
+    label = dict(show=st.shown, fontSize=px, color=('#ffffff' if dark else '#1a1a1a') if inside else ink,
+                 formatter=js(number_js(spec.format(k))), textBorderWidth=0,
+                 distance=.35*px, position=dict(horizontal='right', stacked='inside').get(spec.form, 'insideBottom' if inside else 'top'))
     if line and spec.form=='composite': label.update(backgroundColor=back, padding=2, borderRadius=2)
-    data = [dict(value=v, label=dict(position='bottom')) if line and low else v for v,low in zip(s['values'], valleys(s['values']))]
+    data = [dict(value=v, label=dict(position='bottom')) if line and low else v
+            for v,low in zip(s['values'], valleys(s['values']))]
     out = dict(data=data, label=label, labelLayout={}, itemStyle=dict(color=color))
-    if line: out.update(symbol='emptyCircle' if st.marker else 'circle', symbolSize=.5*px if st.marker else 2, showAllSymbol=True, lineStyle=dict(color=color, width=2.2), smooth=st.smooth, z=3)
+    if line:
+        out.update(symbol='emptyCircle' if st.marker else 'circle', symbolSize=.5*px if st.marker else 2,
+                   showAllSymbol=True, lineStyle=dict(color=color, width=2.2), smooth=st.smooth, z=3)
     else:
         out['barCategoryGap'] = f'{100*(1-st.thick):.0f}%'; out['barGap'] = '8%'
         if st.rounded and spec.form!='stacked':
-            pale = '#%02x%02x%02x' % tuple(int(v+(255-v)*.35) for v in (r,g,b)); x2,y2 = (1,0) if spec.form=='horizontal' else (0,1)
+            pale = '#%02x%02x%02x' % tuple(int(v+(255-v)*.35) for v in (r,g,b))
+            x2,y2 = (1,0) if spec.form=='horizontal' else (0,1)
             ends = (pale,color) if spec.form=='horizontal' else (color,pale) if not inside else (pale,color)
             out['itemStyle'] = dict(borderRadius=[0,4,4,0] if spec.form=='horizontal' else [4,4,0,0],
-                                    color=dict(type='linear', x=0, y=0, x2=x2, y2=y2, colorStops=[dict(offset=i, color=c) for i,c in enumerate(ends)]))
+                                    color=dict(type='linear', x=0, y=0, x2=x2, y2=y2,
+                                               colorStops=[dict(offset=i, color=c) for i,c in enumerate(ends)]))
     if spec.form=='area': out['areaStyle'] = dict(opacity=.35, color=color)
     return out
 
 def _pie(spec, p, js):
     "The series of a pie."
-    st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .9*st.px if not st.bare else st.px; cx,cy,hole,big = circle(spec, p)
+    st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .9*st.px if not st.bare else st.px
+    cx,cy,hole,big = circle(spec, p)
     before = "p.name + '：' + " if spec.lang=='zh' else "p.name + ': ' + "
     text = js(f"function(p) {{ return {before*st.beside}({number_js(spec.format(0))})(p.value); }}")
     tone = lambda c: '#ffffff' if .3*int(c[1:3], 16)+.59*int(c[3:5], 16)+.11*int(c[5:7], 16)<140 else '#1a1a1a'
-    items = [dict(name=c, value=v, label={} if st.beside else dict(color=tone(colors[i]))) for i,(c,v) in enumerate(zip(spec.categories, spec.series[0]['values']))]
-    out = dict(data=items, center=[cx,cy], radius=[hole,big], itemStyle=dict(borderColor=back, borderWidth=1.2), labelLine=dict(show=st.beside, length=.8*px, length2=.6*px),
-               label=dict(show=True, position='outside' if st.beside else 'inside', formatter=text, fontSize=px, textBorderWidth=0, overflow='none', **(dict(color=ink) if st.beside else {})))
+    items = [dict(name=c, value=v, label={} if st.beside else dict(color=tone(color)))
+             for c,v,color in zip(spec.categories, spec.series[0]['values'], colors)]
+    out = dict(data=items, center=[cx,cy], radius=[hole,big], itemStyle=dict(borderColor=back, borderWidth=1.2),
+               labelLine=dict(show=st.beside, length=.8*px, length2=.6*px),
+               label=dict(show=True, position='outside' if st.beside else 'inside', formatter=text, fontSize=px,
+                          textBorderWidth=0, overflow='none', **(dict(color=ink) if st.beside else {})))
     return {**out, **(dict(roseType='area') if spec.form=='rose' else {})}
 
 def chart(
@@ -180,26 +220,38 @@ def chart(
     "A specification as a pyecharts chart."
     from pyecharts import charts, options as opts
     from pyecharts.commons.utils import JsCode as js
-    st,p = spec.style,plan(spec); (h,w),px = st.size,st.px; back,ink,grid,colors = PALETTES[st.palette]; x0,y0,x1,y1 = p.box
+    st,p = spec.style,plan(spec); (h,w),px = st.size,st.px; back,ink,grid,colors = PALETTES[st.palette]
+    x0,y0,x1,y1 = p.box
     names = [str(s['name']) for s in spec.series]; rows = [s['values'] for s in spec.series]; title = p.words[0]
     if spec.kind=='pie': c = charts.Pie().add(names[0], list(zip(spec.categories, rows[0])))
     else:
-        lines = spec.kind=='line'; c = (charts.Line if lines else charts.Bar)().add_xaxis(spec.categories); xs,ys = _axes(spec, p, opts, js)
-        for n,row in list(zip(names, rows))[:-1 if spec.form=='composite' else None]: c.add_yaxis(n, row, **(dict(stack='all') if spec.form=='stacked' else {}))
+        lines = spec.kind=='line'; c = (charts.Line if lines else charts.Bar)().add_xaxis(spec.categories)
+        xs,ys = _axes(spec, p, opts, js)
+        for n,row in list(zip(names, rows))[:-1 if spec.form=='composite' else None]:
+            c.add_yaxis(n, row, **(dict(stack='all') if spec.form=='stacked' else {}))
         if spec.form=='composite':
-            c.extend_axis(yaxis=opts.AxisOpts(**ys[1])); c.overlap(charts.Line().add_xaxis(spec.categories).add_yaxis(names[-1], rows[-1], yaxis_index=1))
-        c.set_global_opts(xaxis_opts=opts.AxisOpts(**(ys[0] if spec.form=='horizontal' else xs)), yaxis_opts=opts.AxisOpts(**(xs if spec.form=='horizontal' else ys[0])))
+            c.extend_axis(yaxis=opts.AxisOpts(**ys[1]))
+            c.overlap(charts.Line().add_xaxis(spec.categories).add_yaxis(names[-1], rows[-1], yaxis_index=1))
+        c.set_global_opts(xaxis_opts=opts.AxisOpts(**(ys[0] if spec.form=='horizontal' else xs)),
+                          yaxis_opts=opts.AxisOpts(**(xs if spec.form=='horizontal' else ys[0])))
     o = c.options; o['color'],o['backgroundColor'],o['textStyle'] = colors,back,dict(fontFamily=family, color=ink)
     o['tooltip'] = dict(show=False); o['animation'] = False
     texts = dict(fontSize=title.px, color=ink, fontWeight='bold' if st.bold else 'normal'); top = title.y-.9*title.px
-    o['title'] = [dict(text=spec.title, top=top, padding=0, textStyle=texts, **(dict(left='center') if st.title=='center' else dict(left=title.x)))]
-    if said(spec): o['title'].append(dict(text=said(spec), left=p.words[1].x, top=p.words[1].y-.75*px, padding=0, textStyle=dict(fontSize=.85*px, color=ink, fontWeight='normal')))
-    legend = dict(show=bool(p.keys), itemWidth=p.swatch, itemHeight=.7*px, itemGap=px, padding=0, textStyle=dict(fontSize=.95*px, color=ink), inactiveWidth=0)
-    if p.keys: legend.update(dict(orient='vertical', left=p.keys[0][1], top=p.keys[0][2]-.9*px, itemGap=.5*px) if st.legend=='right' else
-                             dict(left='center', top=p.keys[0][2]-.9*px, width=w-1.8*px, itemGap=px))
+    o['title'] = [dict(text=spec.title, top=top, padding=0, textStyle=texts,
+                       **(dict(left='center') if st.title=='center' else dict(left=title.x)))]
+    if said(spec):
+        o['title'].append(dict(text=said(spec), left=p.words[1].x, top=p.words[1].y-.75*px, padding=0,
+                               textStyle=dict(fontSize=.85*px, color=ink, fontWeight='normal')))
+    legend = dict(show=bool(p.keys), itemWidth=p.swatch, itemHeight=.7*px, itemGap=px, padding=0,
+                  textStyle=dict(fontSize=.95*px, color=ink), inactiveWidth=0)
+    where = dict(left='center', top=p.keys[0][2]-.9*px, width=w-1.8*px) if p.keys else {}
+    if st.legend=='right' and p.keys:
+        where = dict(orient='vertical', left=p.keys[0][1], top=p.keys[0][2]-.9*px, itemGap=.5*px)
+    legend.update(where)
     o['legend'] = [dict(legend, data=spec.categories if spec.kind=='pie' else names)]
     if spec.kind=='pie': o['series'][0].update(_pie(spec, p, js)); return c
-    o['grid'] = [dict(left=x0, top=y0, right=w-x1, bottom=h-y1, containLabel=False, show=st.frame=='box', borderColor=ink, outerBoundsMode='none')]
+    o['grid'] = [dict(left=x0, top=y0, right=w-x1, bottom=h-y1, containLabel=False, show=st.frame=='box',
+                      borderColor=ink, outerBoundsMode='none')]
     if spec.form=='horizontal': o['yAxis'][0]['data'] = o['xAxis'][0].pop('data')
     for k,s in enumerate(o['series']): s.update(_series(spec, k, p, js))
     return c
@@ -212,11 +264,15 @@ class ECharts(Browserless):
         "A chart, and what is written where on its page."
         font = spec.style.font or cjk_font(); family = self.font(font); glyph = self.fonts[family]['glyph']
         im = self.picture(chart(spec, family).dump_options(), spec.style.size)
-        decode = {glyph[ord(ch)]: ch for ch in ''.join(expected(spec)) if ord(ch) in glyph}   # glyphs that several characters share
+        # glyphs that several characters share
+        decode = {glyph[ord(ch)]: ch for ch in ''.join(expected(spec)) if ord(ch) in glyph}
         return im, [t for s in self.page.get_texttrace() if s['type']==0 and (t := _traced(s, decode))]
 
 def _traced(span, decode):
     "Text and corners of what one operator wrote."
-    chars = span['chars']; text = ''.join(decode.get(g, chr(u)) for u,g,*_ in chars); (x,y),size,(dx,dy) = chars[0][2],span['size'],span['dir']
-    (ex,ey),last = chars[-1][2],chars[-1]; wide = (ex-x)*dx+(ey-y)*dy + abs(last[3][2]-last[3][0] if abs(dx)>.99 else last[3][3]-last[3][1] if abs(dy)>.99 else size*.6)
+    chars = span['chars']; text = ''.join(decode.get(g, chr(u)) for u,g,*_ in chars)
+    (x,y),size,(dx,dy) = chars[0][2],span['size'],span['dir']
+    (ex,ey),last = chars[-1][2],chars[-1]
+    end = last[3][2]-last[3][0] if abs(dx)>.99 else last[3][3]-last[3][1] if abs(dy)>.99 else .6*size
+    wide = (ex-x)*dx+(ey-y)*dy+abs(end)
     return text, corners((x, y-.78*size, x+wide, y+.2*size), x, y, math.degrees(math.atan2(-dy, dx)))
