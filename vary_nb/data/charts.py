@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'FORMS', 'PALETTES', 'RENDERERS', 'Format', 'Style', 'Char
            'pie_texts', 'drawing', 'Matplotlib', 'corners', 'expected', 'overlap', 'verify', 'readable', 'attempts',
            'renderer', 'render', 'chart_fonts', 'Charts']
 
-# %% ../../nbs/12_charts.ipynb #5e279d8b
+# %% ../../nbs/12_charts.ipynb #0f76e4f6
 import importlib, json, math, re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from PIL import Image
 from ..core import BadInput, Sample, Skip, rng
 from .corpus import Corpus, Font, cjk_font, find_fonts, missing, random_text
 
-# %% ../../nbs/12_charts.ipynb #6e49df80
+# %% ../../nbs/12_charts.ipynb #102bb29b
 class Format(NamedTuple):
     "How a chart prints its numbers."
     decimals:int=0     # digits after the point
@@ -42,7 +42,7 @@ FORMATS = dict(en=(Format(), Format(), Format(1), Format(2), Format(0,True), For
                    Format(1,after='万'),
                    Format(2,after='亿'), Format(0,after='万'), Format(1,after='亿'), Format(0,True,'¥')))
 
-# %% ../../nbs/12_charts.ipynb #1bf67529
+# %% ../../nbs/12_charts.ipynb #e11ace0a
 FORMS = dict(grouped='bar', stacked='bar', horizontal='bar', line='line', area='line', pie='pie', doughnut='pie',
              rose='pie',
              composite='composite')
@@ -90,7 +90,7 @@ class Style:
             if getattr(self, key) not in of:
                 raise BadInput(f"Style: {key}={getattr(self, key)!r} is not one of {', '.join(of)}")
 
-# %% ../../nbs/12_charts.ipynb #b012bc8a
+# %% ../../nbs/12_charts.ipynb #7cd72cff
 @dataclass
 class ChartSpec:
     "What a chart tells, and how it looks."
@@ -148,7 +148,7 @@ class ChartSpec:
                     axes=[keep(t) for t in (self.x, self.y, self.y2)], ticks=tick_texts(self),
                     series=[dict(name=str(s['name']), values=p) for s,p in zip(self.series, self.printed)])
 
-# %% ../../nbs/12_charts.ipynb #f826c3dc
+# %% ../../nbs/12_charts.ipynb #03749898
 def ticks(
     low:float,       # the least value to be shown
     high:float,      # the greatest
@@ -188,7 +188,7 @@ def tick_texts(
                              len(f'{row[0]:.8f}'.rstrip('0').partition('.')[2]))
     return [[spec.formats[-k]._replace(decimals=digits(row))(v) for v in row] for k,row in enumerate(axis_ticks(spec))]
 
-# %% ../../nbs/12_charts.ipynb #88ad70ff
+# %% ../../nbs/12_charts.ipynb #a136fd39
 _ROWS = dict(en=[[str(y) for y in range(2008, 2026)], 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(),
                  ['Q1','Q2','Q3','Q4'],
                  'Mon Tue Wed Thu Fri Sat Sun'.split(), list('ABCDEFGHIJKL')],
@@ -250,7 +250,7 @@ def numbers(
     a *= max(top, 6*least)/(a.max() if form!='stacked' else len(a))
     return [[round(max(float(v), least), f.decimals) for v in row] for row in a]
 
-# %% ../../nbs/12_charts.ipynb #2a300773
+# %% ../../nbs/12_charts.ipynb #b23379c6
 def draw_style(
     r:np.random.Generator, # where the randomness comes from
     size=None,             # (height, width), pixels; None: many sizes
@@ -308,7 +308,7 @@ def draw_spec(
                      '' if small or r.random()<.5 else named(24 if lang=='en' else 10),
                      lang=lang, formats=formats, style=style)
 
-# %% ../../nbs/12_charts.ipynb #34ff378f
+# %% ../../nbs/12_charts.ipynb #415373fc
 @lru_cache(64)
 def advances(
     font:Font,
@@ -326,7 +326,7 @@ def text_width(
     table = advances(font or cjk_font())
     return sum(table.get(ord(c), 1.) for c in text)
 
-# %% ../../nbs/12_charts.ipynb #6f2726d4
+# %% ../../nbs/12_charts.ipynb #91d5e184
 class Word(NamedTuple):
     "A text and where it stands."
     text:str
@@ -426,7 +426,7 @@ def said(
     if not spec.source or spec.style.bare: return ''
     return {'en':'Source: ', 'zh':'数据来源：'}[spec.lang]+spec.source
 
-# %% ../../nbs/12_charts.ipynb #67f07043
+# %% ../../nbs/12_charts.ipynb #a3cd56fb
 class Shape(NamedTuple):
     "An outline in pixels from the top left."
     points:np.ndarray    # (n,2)
@@ -488,7 +488,7 @@ def surroundings(
         else: words.append(Word(name, x1 if k else x0, y0-.8*st.px, st.px, 'right' if k else 'left'))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #3f6ad51a
+# %% ../../nbs/12_charts.ipynb #e9f1ad9c
 def _on(color):
     "Black or white, whatever can be read on a colour."
     r,g,b = (int(color[i:i+2], 16) for i in (1,3,5))
@@ -549,7 +549,7 @@ def curves(
             if pair: shapes.append(_bar(x-w/2-2, y-.85*px, x+w/2+2, y+.2*px, back, .8))
     return shapes, words
 
-# %% ../../nbs/12_charts.ipynb #23275776
+# %% ../../nbs/12_charts.ipynb #8ca4919e
 def _slice(cx, cy, r0, r1, a0, a1, fill, back):
     # 0 is up, clockwise
     t = np.linspace(a0, a1, max(3, int(abs(a1-a0)/.05))); ring = lambda r, t: np.c_[cx+r*np.sin(t), cy-r*np.cos(t)]
@@ -613,7 +613,7 @@ def pie_texts(
     "What stands beside the slices."
     return [f'{c}{"：" if spec.lang=="zh" else ": "}{v}' for c,v in zip(spec.categories, spec.printed[0])]
 
-# %% ../../nbs/12_charts.ipynb #a730f254
+# %% ../../nbs/12_charts.ipynb #bfeb8457
 def drawing(
     spec:ChartSpec,
 )->tuple: # shapes, words
@@ -628,7 +628,7 @@ def drawing(
         else: shapes.append(_bar(x, y-2*h, x+p.swatch, y, colors[k]))
     return shapes, p.words+words
 
-# %% ../../nbs/12_charts.ipynb #8a0a5dae
+# %% ../../nbs/12_charts.ipynb #1e9c0309
 class Matplotlib:
     "Draws charts with one figure, whose patches are dressed anew for every chart."
     def __init__(self):
@@ -685,7 +685,7 @@ def corners(
     x0,y0,x1,y1 = box; c,s = math.cos(math.radians(angle)),math.sin(math.radians(angle))
     return (np.array([(x0,y0),(x1,y0),(x1,y1),(x0,y1)])-(x,y))@np.array([(c,-s),(s,c)])+(x,y)
 
-# %% ../../nbs/12_charts.ipynb #1557915b
+# %% ../../nbs/12_charts.ipynb #4231e24a
 def expected(
     spec:ChartSpec,
 )->Counter: # text -> how often
@@ -728,7 +728,7 @@ def verify(
     for i,j in zip(*np.nonzero(np.triu(near, 1))):
         if overlap(q[i], q[j])>slack*px: raise Skip('texts overlap', f'{drawn[i][0]} / {drawn[j][0]}')
 
-# %% ../../nbs/12_charts.ipynb #04b2833c
+# %% ../../nbs/12_charts.ipynb #ea352e60
 def readable(
     spec:ChartSpec,
 )->ChartSpec:
@@ -782,7 +782,7 @@ def render(
         except Skip as e: last = e
     raise last
 
-# %% ../../nbs/12_charts.ipynb #fc4c6be0
+# %% ../../nbs/12_charts.ipynb #893af76f
 def chart_fonts(
     lang:str,      # en or zh
     fonts=None,    # list of Font or of names; None: of this machine

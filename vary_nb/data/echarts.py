@@ -6,7 +6,7 @@
 __all__ = ['WHEEL', 'MEMBER', 'SHA256', 'find_echarts', 'setup_echarts', 'glyph_table', 'Browserless', 'number_js', 'chart',
            'ECharts']
 
-# %% ../../nbs/12b_echarts.ipynb #74de3cc7
+# %% ../../nbs/12b_echarts.ipynb #5057c8ab
 import atexit, json, math, os, subprocess, sys, tempfile, zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from .charts import PALETTES, ChartSpec, axis_ticks, circle, corners, expected, 
 from .corpus import Font, cjk_font
 from .files import cache_dir
 
-# %% ../../nbs/12b_echarts.ipynb #5486a76f
+# %% ../../nbs/12b_echarts.ipynb #a1895d8a
 WHEEL,MEMBER = 'panel==1.9.4','panel/dist/bundled/echarts/echarts@6.0.0/dist/echarts.min.js'
 SHA256 = 'baa8dfe7e1d9336b98e8986ba7e20ea15e7cdbea1ef42a59d59478632fa45a1d'
 
@@ -27,7 +27,7 @@ def find_echarts()->Path:
     "Where echarts.min.js is: `VARY_ECHARTS`, or our cache."
     own,kept = os.environ.get('VARY_ECHARTS'),cache_dir()/'echarts-6.0.0.min.js'
     if own and not Path(own).is_file():
-        raise BadInput(f'VARY_ECHARTS={own}: no such file; it should be a echarts.min.js of version 6')
+        raise BadInput(f'VARY_ECHARTS={own}: no such file; it should be an echarts.min.js of version 6')
     if own: return Path(own)
     if not kept.is_file():
         raise BadInput('echarts.min.js is missing; run `vary-nb data setup` (pip fetches it once), '
@@ -53,7 +53,7 @@ def setup_echarts()->Path:
     with atomic_path(kept) as tmp: tmp.write_bytes(code)
     return kept
 
-# %% ../../nbs/12b_echarts.ipynb #53426c57
+# %% ../../nbs/12b_echarts.ipynb #403162b6
 def glyph_table(
     font:Font,
 )->dict: # advance and glyph by code point; top, middle, bottom of a line, all in em
@@ -125,7 +125,7 @@ class Browserless:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../../nbs/12b_echarts.ipynb #9a6ea8b4
+# %% ../../nbs/12b_echarts.ipynb #70d2c872
 def number_js(
     f, # a `Format`
 )->str:
@@ -168,7 +168,7 @@ def _axes(spec, p, opts, js):
                            axislabel_opts=label(is_show=not st.bare, formatter=js(number_js(f))), **name))
     return names, values
 
-# %% ../../nbs/12b_echarts.ipynb #44f00080
+# %% ../../nbs/12b_echarts.ipynb #68229c86
 def _series(spec, k, p, js):
     "Changes to the option of one series that pyecharts has no words for."
     st = spec.style; back,ink,_,colors = PALETTES[st.palette]; px = .85*st.px if not st.bare else st.px
