@@ -1,5 +1,5 @@
 # make setup   an environment of its own in .venv, with everything
-# make test    all tests, as CI runs them (installs what is missing)
+# make test    all tests, as CI runs them (installs what is missing, fetches echarts.js)
 # make demo    only what the demo needs, then the demo on http://localhost:7860
 # make lab     JupyterLab on the chapters
 SHELL := /bin/bash
@@ -34,6 +34,7 @@ system:
 	@sh tools/system.sh $(APT)
 
 test: setup system
+	-$(BIN)/vary-nb data setup
 	timeout $(NB_TIMEOUT) env OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
 	env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 

@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
            'cmd_info', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #8026e24d
+# %% ../nbs/61_cli.ipynb #f0b7e6cd
 import argparse, json, subprocess, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #bf78661a
+# %% ../nbs/61_cli.ipynb #f6382535
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #ecea09c9
+# %% ../nbs/61_cli.ipynb #74858b33
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -86,7 +86,10 @@ def cmd_data_setup(
 )->int: # exit code
     "Put what the engines need beside pip's packages into the user's cache."
     from vary_nb.data.corpus import builtin_fonts, cjk_font
+    from vary_nb.data.echarts import setup_echarts
     _say(f'vary-nb data setup: Chinese font at {cjk_font().path}; {len(builtin_fonts())} Latin faces')
+    try: _say(f'vary-nb data setup: echarts at {setup_echarts()}')
+    except BadInput as e: _say(f'vary-nb data setup: {e}'); return 1
     return 0
 
 def cmd_data_get(
@@ -106,7 +109,7 @@ def cmd_data_get(
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #4f41ed3e
+# %% ../nbs/61_cli.ipynb #317cfe5e
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -166,7 +169,7 @@ def cmd_data_check(
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #98a24829
+# %% ../nbs/61_cli.ipynb #7384db28
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -203,7 +206,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #a97da00e
+# %% ../nbs/61_cli.ipynb #12f0a918
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')
@@ -212,7 +215,7 @@ def _places(q):
 def _data_parser(sub, add):
     "The subcommands of `vary-nb data`."
     data = sub.add_parser('data', help='get, build, look at and check training data', description='Get, build, look at and check training data.').add_subparsers(dest='action', required=True, metavar='ACTION')
-    add(data, 'setup', cmd_data_setup, 'prepare fonts', 'vary-nb data setup')
+    add(data, 'setup', cmd_data_setup, 'prepare fonts, and echarts for charts drawn by pyecharts', 'vary-nb data setup')
     q = add(data, 'get', cmd_data_get, 'fetch the sources that a recipe lists, and say how to get the others; run again to resume', 'vary-nb data get data_recipes/vary_tiny.yaml --out sources')
     q.add_argument('recipe'); q.add_argument('--out', required=True, metavar='DIR', help='gets a subfolder for each source, and sources.json'); q.add_argument('--only', nargs='+', default=[], metavar='NAME', help='only these sources')
     q = add(data, 'build', cmd_data_build, 'build the shards of a recipe, here or on a cluster', 'vary-nb data build data_recipes/nano.yaml --out nano-data --workers 8 --source pdf_en=my/pdfs')

@@ -7,7 +7,7 @@ __all__ = ['sample_pdf', 'group', 'piece', 'clear_box', 'check_visible', 'border
            'judge', 'open_document', 'label', 'read_page', 'count_pages', 'page_counts', 'survey_document', 'survey',
            'chosen', 'PdfPages', 'TextPages']
 
-# %% ../../nbs/11_documents.ipynb #7e776bff
+# %% ../../nbs/11_documents.ipynb #25d0b43b
 import json, os, re, time, warnings
 from collections import Counter
 from functools import lru_cache
@@ -25,7 +25,7 @@ from .text import TOKEN, TextPages, wrap
 
 _all_ = ['TextPages']    # both document engines are to be found here
 
-# %% ../../nbs/11_documents.ipynb #67626a1d
+# %% ../../nbs/11_documents.ipynb #22eeefd8
 def sample_pdf(
     path,            # where to write
     lang:str='en',   # en or zh
@@ -51,7 +51,7 @@ def sample_pdf(
         pen.append((292,800), str(k+1), font=font, fontsize=size); pen.write_text(page)
     doc.subset_fonts(); doc.ez_save(path); return Path(path)
 
-# %% ../../nbs/11_documents.ipynb #45a697d6
+# %% ../../nbs/11_documents.ipynb #516c3719
 def group(
     lines,    # of a page, in reading order
     j:int,    # the first line
@@ -69,7 +69,7 @@ def group(
         out.append(l)
     return out
 
-# %% ../../nbs/11_documents.ipynb #1ff224ca
+# %% ../../nbs/11_documents.ipynb #2d51c3ba
 def piece(
     line,                  # a Line
     width:float,           # there is, points
@@ -88,7 +88,7 @@ def piece(
     (s,_),(_,e) = spans[i],spans[fit[-1]]
     return line.text[s:e], g[at[s]:at[e]]
 
-# %% ../../nbs/11_documents.ipynb #bf9a212c
+# %% ../../nbs/11_documents.ipynb #c9442b1d
 def clear_box(
     glyphs,     # (n,5) that shall be seen, points
     others,     # (m,5) that shall not
@@ -107,7 +107,7 @@ def clear_box(
     left,right = (np.clip(g.min(initial=np.inf)/2, 0, .15*size) for g in gaps)
     return np.array([x0-left, y0+trim, x1+right, y1-trim/5])
 
-# %% ../../nbs/11_documents.ipynb #10e72e04
+# %% ../../nbs/11_documents.ipynb #7b9b908b
 def check_visible(
     im:Image.Image, # a crop
     glyphs,         # (n,5), pixels
@@ -119,7 +119,7 @@ def check_visible(
         blank += not cell.size or int(cell.max())-int(cell.min())<24
     if blank>len(glyphs)//50: raise Skip('text that cannot be seen', f'{blank} of {len(glyphs)} characters')
 
-# %% ../../nbs/11_documents.ipynb #ca3745d8
+# %% ../../nbs/11_documents.ipynb #3c6c0b3c
 def border_colour(
     im:Image.Image, # RGB
 )->tuple:
@@ -127,7 +127,7 @@ def border_colour(
     a = np.asarray(im); edge = np.concatenate([a[0], a[-1], a[:,0], a[:,-1]])
     return tuple(int(v) for v in np.median(edge, axis=0))
 
-# %% ../../nbs/11_documents.ipynb #daee129c
+# %% ../../nbs/11_documents.ipynb #2a2af427
 def mount(
     im:Image.Image, # a crop or a page
     glyphs,         # (n,5), pixels of it
@@ -145,7 +145,7 @@ def mount(
     g[:,1::2] = g[:,1::2].clip(0, w); g[:,2::2] = g[:,2::2].clip(0, h)
     return sheet, g
 
-# %% ../../nbs/11_documents.ipynb #ba3d55ec
+# %% ../../nbs/11_documents.ipynb #fb67c9f1
 def crop_sample(
     page,                  # upright, see `07_pdf`
     lines,                 # all its lines, also those that cannot be trusted
@@ -175,7 +175,7 @@ def crop_sample(
     im,g = mount(im, g, size, r)
     return im, text, g.round().astype(np.int32)
 
-# %% ../../nbs/11_documents.ipynb #c10bb5c1
+# %% ../../nbs/11_documents.ipynb #da00ef76
 def page_sample(
     page,          # upright
     lines,         # all its lines
@@ -198,7 +198,7 @@ def page_sample(
     im,g = mount(im, g, size)
     return im, text, g.round().astype(np.int32)
 
-# %% ../../nbs/11_documents.ipynb #08724506
+# %% ../../nbs/11_documents.ipynb #d19d613c
 def judge(
     lines,       # all lines of a page
     fewest:int,  # characters that make a page
@@ -216,7 +216,7 @@ def judge(
     found = pdf.page_lang('\n'.join(l.text for l in lines)) if lang else None
     if found!=lang: return 'another language', found or 'unknown'
 
-# %% ../../nbs/11_documents.ipynb #13052bf5
+# %% ../../nbs/11_documents.ipynb #8e567092
 _OPEN = {} # address: (document, bytes in memory), the latest last
 
 def open_document(
@@ -255,7 +255,7 @@ def read_page(
     why = judge(lines, fewest, lang)
     return page.rotation, lines, why and (why[0], f'{label(address, k)}: {why[1]}')
 
-# %% ../../nbs/11_documents.ipynb #f267bcb9
+# %% ../../nbs/11_documents.ipynb #647af84e
 def count_pages(
     address:str, # of a document
 )->int:
@@ -284,7 +284,7 @@ def page_counts(
         with atomic_path(notes) as tmp: tmp.write_text(json.dumps([found, bad]))
     return found, bad
 
-# %% ../../nbs/11_documents.ipynb #32d4fc9b
+# %% ../../nbs/11_documents.ipynb #83d8a23a
 def survey_document(
     address:str, # of a document
 )->list: # of dict, one a page
@@ -337,7 +337,7 @@ def survey(
     os.replace(tmp, out)
     with open(out, encoding='utf8') as f: return Counter(json.loads(l)['why'] for l in f)
 
-# %% ../../nbs/11_documents.ipynb #2ee6afa0
+# %% ../../nbs/11_documents.ipynb #6b233bd4
 def chosen(
     paths,       # of surveys
     fewest:int,  # characters that make a page

@@ -7,7 +7,7 @@ __all__ = ['ENGINES', 'PLANNED', 'NO_GLYPHS', 'LIMITS', 'find_engine', 'Part', '
            'Stream', 'pack', 'write_sample', 'ShardStream', 'read_shard', 'shard_report', 'make_shard', 'BuildError',
            'sheet', 'build']
 
-# %% ../../nbs/17_recipes.ipynb #b07cdb24
+# %% ../../nbs/17_recipes.ipynb #60b411c0
 import importlib, inspect, io, json, multiprocessing, os, platform, re, tarfile, threading, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -28,12 +28,12 @@ from ..core import (BadInput, Sample, Skip, atomic_path, contact_sheet, encode_i
                           sha256)
 from .files import Guard, split_address
 
-# %% ../../nbs/17_recipes.ipynb #3dc0c199
+# %% ../../nbs/17_recipes.ipynb #265b418c
 ENGINES = dict(TextPages='vary_nb.data.text:TextPages', PdfPages='vary_nb.data.documents:PdfPages',
                Pictures='vary_nb.data.natural:Pictures', Captions='vary_nb.data.natural:Captions',
-               Scenes='vary_nb.data.scenes:Scenes', Conversations='vary_nb.data.instruct:Conversations',
+               Scenes='vary_nb.data.scenes:Scenes', Charts='vary_nb.data.charts:Charts', Conversations='vary_nb.data.instruct:Conversations',
                Questions='vary_nb.data.questions:Questions')
-PLANNED = dict(Charts='12_charts', LatexPages='14_latex', SemanticCharts='15_semantic') # engine: the chapter that will bring it
+PLANNED = dict(LatexPages='14_latex', SemanticCharts='15_semantic') # engine: the chapter that will bring it
 
 def find_engine(
     name:str, # a name in `ENGINES`, or 'package.module:Class' for an engine of your own
@@ -48,7 +48,7 @@ def find_engine(
     if not isinstance(found, type): raise BadInput(f'engine {name!r} is not a class')
     return found
 
-# %% ../../nbs/17_recipes.ipynb #8e00c34e
+# %% ../../nbs/17_recipes.ipynb #b9a7e647
 @dataclass
 class Part:
     "One engine's share of a recipe."
@@ -81,7 +81,7 @@ class Part:
             raise BadInput(f'part {self.name}: sources must be names of sources, got {s!r}')
         return list(s)
 
-# %% ../../nbs/17_recipes.ipynb #602b662f
+# %% ../../nbs/17_recipes.ipynb #acc00470
 def _fingerprint(paths):
     "Names and sizes of all files under `paths`."
     files = []
@@ -159,7 +159,7 @@ class Recipe:
         return Stream(replace(self, parts=[replace(p, settings=own(p)) for p in self.parts],
                               size=size or self.size, seed=self.seed if seed is None else seed))
 
-# %% ../../nbs/17_recipes.ipynb #d0065468
+# %% ../../nbs/17_recipes.ipynb #1b8f8fe0
 def _known(d, cls, what, needed):
     "Refuse anything but a map with fields of `cls`."
     if not isinstance(d, dict): raise BadInput(f'{what}: expected a map of keys and values, got {str(d)[:60]!r}')
@@ -242,7 +242,7 @@ def load_recipe(
     except yaml.YAMLError as e: raise BadInput(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     except BadInput as e: raise BadInput(f'{path}: {e}') from None
 
-# %% ../../nbs/17_recipes.ipynb #bb6492d1
+# %% ../../nbs/17_recipes.ipynb #ba438476
 def _largest_quotient(a, b):
     "In Euclid's algorithm on a and b; infinite if they have a common divisor."
     q = 0
@@ -261,7 +261,7 @@ def spread(
     "Walk through 0..n-1 in golden steps: each once in n steps, any stretch of them evenly spread."
     return i*_step(n)%n
 
-# %% ../../nbs/17_recipes.ipynb #d5bd1a3a
+# %% ../../nbs/17_recipes.ipynb #fc2c363d
 class _Draws:
     "An engine made from its name: asked for None it tells its length and what it left out, for (j, seed) it draws."
     def __init__(self, engine, settings): self.engine = find_engine(engine)(**settings)
@@ -338,7 +338,7 @@ class Stream:
             if isinstance(draw, Guard): draw.close()
         self._made.clear()
 
-# %% ../../nbs/17_recipes.ipynb #a5a692f3
+# %% ../../nbs/17_recipes.ipynb #0a5ff8ab
 def _add(tar, name, data):
     info = tarfile.TarInfo(name); info.size,info.mode = len(data),0o644   # time and owner stay 0
     tar.addfile(info, io.BytesIO(data))
@@ -368,7 +368,7 @@ def write_sample(
     "Add one sample to a tar."
     for name,data in pack(key, s, fmt): _add(tar, name, data)
 
-# %% ../../nbs/17_recipes.ipynb #31277791
+# %% ../../nbs/17_recipes.ipynb #f3a118cc
 def _members(path):
     "(name, start, size) of each file in a tar that is whole."
     try:
@@ -430,7 +430,7 @@ def read_shard(
     "Yield the samples of a shard in order."
     yield from ShardStream([path])
 
-# %% ../../nbs/17_recipes.ipynb #fbe9862a
+# %% ../../nbs/17_recipes.ipynb #5f210d40
 LIMITS = 60., 8192 # seconds and megabytes that one draw in C code may take
 
 @lru_cache(maxsize=1)
@@ -477,7 +477,7 @@ def make_shard(
     _write_json(path.with_suffix('.report.json'), report)
     return report
 
-# %% ../../nbs/17_recipes.ipynb #05911bef
+# %% ../../nbs/17_recipes.ipynb #2c25589a
 class BuildError(RuntimeError):
     "Some shards could not be made, the others are finished; `failures` maps shard numbers to reasons."
     def __init__(self, failures):
@@ -518,7 +518,7 @@ def _work(recipe, todo, out, workers):
             else: yield k,r
         for k in suspects: yield from _pool(recipe, [k], out, 1)
 
-# %% ../../nbs/17_recipes.ipynb #6eebe143
+# %% ../../nbs/17_recipes.ipynb #af6ac55d
 def _caption_font(texts):
     "A font with Chinese if the captions need one and PyMuPDF is there to give it; None: PIL's own."
     if ''.join(texts).isascii(): return None
