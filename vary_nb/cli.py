@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
            'cmd_info', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #f0b7e6cd
+# %% ../nbs/61_cli.ipynb #e40b627a
 import argparse, json, subprocess, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #f6382535
+# %% ../nbs/61_cli.ipynb #291ceb49
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #74858b33
+# %% ../nbs/61_cli.ipynb #91cf2b66
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -69,14 +69,11 @@ def cmd_data_show(
     a, # parsed arguments
 )->int: # exit code
     "A contact sheet of a recipe or of shards."
-    from PIL import ImageFont
-    from vary_nb.core import atomic_path, contact_sheet
-    from vary_nb.data.corpus import cjk_font
+    from vary_nb.core import atomic_path
+    from vary_nb.data.recipes import sheet as draw
     samples = _samples(a)
-    font = ImageFont.truetype(cjk_font().path, 12)
-    samples = [s for s in samples if s.images]
-    if not samples or a.cols<1: raise BadInput(f'{a.data}: nothing to show; --n and --cols must be at least 1')
-    sheet = contact_sheet([s.images[0] for s in samples], [s.text for s in samples], cols=a.cols, cell=(1200//a.cols, 120), font=font)
+    if not any(s.images for s in samples) or a.cols<1: raise BadInput(f'{a.data}: nothing to show; --n and --cols must be at least 1')
+    sheet = draw(samples, a.n, a.cols, (1200//a.cols, 120))
     with atomic_path(a.out) as tmp: sheet.save(tmp, 'PNG')
     _say(f'vary-nb data show: {len(samples)} samples in {a.out}')
     return 0
@@ -109,7 +106,7 @@ def cmd_data_get(
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #317cfe5e
+# %% ../nbs/61_cli.ipynb #c7df70ed
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -169,7 +166,7 @@ def cmd_data_check(
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #7384db28
+# %% ../nbs/61_cli.ipynb #1fa17395
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -206,7 +203,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #12f0a918
+# %% ../nbs/61_cli.ipynb #a0495e96
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')
