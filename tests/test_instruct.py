@@ -11,7 +11,8 @@ from helpers import finish, start
 from vary_nb.core import BadInput, Sample, Skip, rng
 from vary_nb.data import instruct
 from vary_nb.data.instruct import Conversations, annotations, spans, write_conversations
-from vary_nb.data.questions import KINDS, Chart, Page, Scene, converse, facts, like, number, once, put
+from vary_nb.data.asking import KINDS, Chart, like, number, put
+from vary_nb.data.questions import Page, Scene, converse, facts, once
 from vary_nb.data.recipes import load_recipe
 
 few = settings(max_examples=60, deadline=None)
