@@ -9,7 +9,7 @@ __all__ = ['DTYPES', 'CLIP_RGB', 'IMAGENET_RGB', 'HALF_RGB', 'RAW_RGB', 'OPT_IDS
            'Checkpoint', 'check_encoder', 'open_checkpoint', 'resize', 'to_pixels', 'LoadedVocabulary',
            'load_vision_vocabulary', 'our_tensors', 'write_weights', 'save_as']
 
-# %% ../../nbs/23_checkpoints.ipynb #76893c6c
+# %% ../../nbs/23_checkpoints.ipynb #d2e61bf5
 import json, re, zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +29,7 @@ import vary_nb
 from ..core import BadInput, atomic_path, open_image
 from .vocabulary import VaryVisionConfig, VisionVocabulary
 
-# %% ../../nbs/23_checkpoints.ipynb #9b416e30
+# %% ../../nbs/23_checkpoints.ipynb #cb405451
 class Ref(NamedTuple):
     "A tensor that is still in its file."
     shape:tuple        # of the tensor
@@ -48,7 +48,7 @@ def file_kind(
     if head[:2]==b'PK' or head[:2]==b'\x80\x02': return 'torch'
     raise BadInput(f'{path}: neither safetensors nor a PyTorch file ({Path(path).stat().st_size:,} bytes); download it again')
 
-# %% ../../nbs/23_checkpoints.ipynb #b52057d5
+# %% ../../nbs/23_checkpoints.ipynb #efd8e65c
 DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64,
     I32=torch.int32, I16=torch.int16, I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
 
@@ -89,7 +89,7 @@ def read_torch(
             raise BadInput(f'{path}: {k} claims {t.numel():,} numbers and stores {t.untyped_storage().nbytes()//t.element_size():,}; refused')
     return {k: Ref(tuple(t.shape), t.dtype, lambda t=t: t) for k,t in kept.items()}, aside
 
-# %% ../../nbs/23_checkpoints.ipynb #2582882c
+# %% ../../nbs/23_checkpoints.ipynb #df2a7b33
 @dataclass
 class Weights:
     "Everything a path holds, none of it read yet."
@@ -157,7 +157,7 @@ def open_weights(
         refs |= {k:r for k,r in new.items() if where.get(k, f.name)==f.name}
     return Weights(path, refs, files, said, aside)
 
-# %% ../../nbs/23_checkpoints.ipynb #48119ecc
+# %% ../../nbs/23_checkpoints.ipynb #094ad7ed
 @lru_cache(None)
 def _start(pattern): return re.compile(re.escape(pattern).replace(r'\#', r'(\d+)'))
 def _fill(pattern, numbers):
@@ -210,7 +210,7 @@ def to_theirs(
         if len(rs)!=n: raise BadInput(f'{k}: {len(rs)} of its {n} parts are there; the checkpoint is incomplete')
     return {k: rs[0] if n==1 else _glue([rs[i] for i in range(n)]) for (k,n),rs in parts.items()}, lost
 
-# %% ../../nbs/23_checkpoints.ipynb #4fdc883e
+# %% ../../nbs/23_checkpoints.ipynb #d83afcfc
 CLIP_RGB = ((0.48145466,0.4578275,0.40821073), (0.26862954,0.26130258,0.27577711))
 IMAGENET_RGB = ((.485,.456,.406), (.229,.224,.225))
 HALF_RGB,RAW_RGB = ((.5,.5,.5), (.5,.5,.5)), ((0.,0.,0.), (1.,1.,1.))
@@ -241,7 +241,7 @@ _TWO = [('transformer.mm_projector_vary.','projector.'), ('transformer.mm_projec
     ('transformer.vision_tower.vision_model.','clip.'), *QWEN1]
 _OURS = [(n,n) for n in ('projector.','language_model.','clip.','clip_projector.','number_head.','sam.','sam_hf.')]
 
-# %% ../../nbs/23_checkpoints.ipynb #e8ecd755
+# %% ../../nbs/23_checkpoints.ipynb #abcfe210
 @dataclass(frozen=True)
 class Member:
     "One member of the family: where its tensors stand, and how it looks and answers."
@@ -270,7 +270,7 @@ def _member(name, title, encoder, more, rgb=((),()), hf=False, convs='same', **k
     return Member(name, title, encoder_rules(encoder, hf, convs) + more, anchor, mean=rgb[0], std=rgb[1], **kw)
 
 _ASK = '{image}\nProvide the OCR results of this image.'
-_TOY = dict(marks=('transformer.wte.weight',), template='mpt', ids=QWEN_IDS, stop='<|im_end|>', drop=(r'rotary_emb\.inv_freq$', r'attn\.(masked_)?bias$'))
+_TOY = dict(marks=('transformer.wte.weight',), template='mpt', ids=QWEN_IDS, stop='<|im_end|>', drop=(r'rotary_emb\.inv_freq$', r'\.attn\.(masked_)?bias$'))
 _GOT = dict(rgb=CLIP_RGB, prompt='{image}\nOCR: ', template='mpt', ids=QWEN_IDS, stop='<|im_end|>')
 FAMILY = {m.name:m for m in [
     _member('sam', 'SAM ViT-B (.pth)', 'image_encoder.', [('prompt_encoder.','sam.prompt_encoder.'), ('mask_decoder.','sam.mask_decoder.')],
@@ -303,7 +303,7 @@ FAMILY = {m.name:m for m in [
     _member('vary-nb', 'vary-nb, whole model', 'vision.', _OURS, fit='views', source='30_vary'),
     _member('vocabulary', 'vary-nb, vision vocabulary alone', '', [], source='this chapter')]}
 
-# %% ../../nbs/23_checkpoints.ipynb #a9a66956
+# %% ../../nbs/23_checkpoints.ipynb #58663c80
 def detect(
     refs:dict, # {name: Ref} of a whole checkpoint
 )->Member:
@@ -320,7 +320,7 @@ def detect(
         raise BadInput(f'an encoder stands at {k!r}, which is no place we know ({_some(m.anchor for m in FAMILY.values())})')
     raise BadInput(f'no member of the family: none of {len(refs)} tensors is a patch embedding; the first are {_some(refs, 3)}')
 
-# %% ../../nbs/23_checkpoints.ipynb #bcbf6028
+# %% ../../nbs/23_checkpoints.ipynb #7387303d
 def vision_config(
     ours:dict, # {our name: Ref}
 )->VaryVisionConfig:
@@ -342,7 +342,7 @@ def vision_config(
     except KeyError as e: raise BadInput(f'the encoder lacks {e}; the checkpoint is incomplete') from None
     except (ValueError, IndexError, ZeroDivisionError) as e: raise BadInput(f'the encoder has impossible sizes ({e})') from e
 
-# %% ../../nbs/23_checkpoints.ipynb #317c3319
+# %% ../../nbs/23_checkpoints.ipynb #ebd0d1d0
 @dataclass
 class Report:
     "What was found and what became of it."
@@ -409,7 +409,7 @@ def open_checkpoint(
     except BadInput as e: raise BadInput(f'{path}: {e}') from e
     return Checkpoint(member, w, ours, report, config)
 
-# %% ../../nbs/23_checkpoints.ipynb #c91f9d60
+# %% ../../nbs/23_checkpoints.ipynb #86b96e65
 RESAMPLE = dict(bicubic=Image.BICUBIC, bilinear=Image.BILINEAR)
 
 def resize(
@@ -439,7 +439,7 @@ def to_pixels(
     out = np.zeros((H,W,3), np.float32); out[:x.shape[0],:x.shape[1]] = x                # zero is the mean colour now
     return torch.from_numpy(out.transpose(2,0,1).copy())
 
-# %% ../../nbs/23_checkpoints.ipynb #c8e97f8c
+# %% ../../nbs/23_checkpoints.ipynb #ab9c0861
 class LoadedVocabulary(VisionVocabulary):
     "A vision vocabulary that knows how its pictures are prepared."
     def __init__(self,
@@ -503,7 +503,7 @@ def load_vision_vocabulary(
                                       'the map is exact, the tokens mean nothing before training')
     return net.to(dtype).eval()
 
-# %% ../../nbs/23_checkpoints.ipynb #2b2d075f
+# %% ../../nbs/23_checkpoints.ipynb #7212db1b
 def our_tensors(
     model, # Checkpoint, VisionVocabulary, a whole model of `30_vary`, or {our name: tensor}
 )->dict: # {our name: Ref}
