@@ -7,17 +7,17 @@ __all__ = ['KERNELS', 'FORMS', 'WORK', 'partition', 'unpartition', 'relative', '
            'augment', 'widen', 'attend_augmented', 'flash_func', 'attend_flash', 'attend_tiles', 'pick_attention',
            'Attention', 'kernels_below', 'attention_report']
 
-# %% ../../nbs/21_attention.ipynb #3bf9bd7d
+# %% ../../nbs/21_attention.ipynb #c29d040d
 import re
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.profiler import profile, record_function
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import profile, record_function
 
-# %% ../../nbs/21_attention.ipynb #6c4aee25
+# %% ../../nbs/21_attention.ipynb #19853f92
 def partition(
     x:Tensor,  # map (b,h,w,d)
     size:int,  # window side, in cells
@@ -28,7 +28,7 @@ def partition(
     x = x.view(b, x.shape[1]//size, size, x.shape[2]//size, size, d)
     return x.transpose(2, 3).reshape(-1, size, size, d)
 
-# %% ../../nbs/21_attention.ipynb #a27da96b
+# %% ../../nbs/21_attention.ipynb #567f2342
 def unpartition(
     x:Tensor,  # windows (b*windows,size,size,d)
     h:int,     # rows of the map they came from
@@ -40,7 +40,7 @@ def unpartition(
     x = x.view(-1, rows, cols, size, size, d).transpose(2, 3)
     return x.reshape(-1, rows*size, cols*size, d)[:, :h, :w]
 
-# %% ../../nbs/21_attention.ipynb #4998f3ba
+# %% ../../nbs/21_attention.ipynb #d6e8d15b
 def relative(
     table:Tensor,       # one row per offset (2*size-1,e), offset 0 in the middle
     n:int,              # length of the side, at most `size`
@@ -54,7 +54,7 @@ def relative(
     i = torch.arange(n, device=table.device)
     return table[i[:, None] - i + size-1]
 
-# %% ../../nbs/21_attention.ipynb #04493f08
+# %% ../../nbs/21_attention.ipynb #24133c7d
 def offset_logits(
     q:Tensor,      # queries (b,k,n,e), n = h*w
     rel_h:Tensor,  # table of the row offsets (2*rows-1,e)
@@ -70,7 +70,7 @@ def offset_logits(
     to_cols = torch.einsum('bkhwe,wje->bkhwj', q, relative(rel_w, w, resize).to(q.dtype))
     return to_rows.reshape(b, k, n, h), to_cols.reshape(b, k, n, w)
 
-# %% ../../nbs/21_attention.ipynb #1c98b6bb
+# %% ../../nbs/21_attention.ipynb #e5a4789e
 def attend_eager(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -83,7 +83,7 @@ def attend_eager(
     bias = to_rows[..., :, None] + to_cols[..., None, :]     # (b,k,n,h,w)
     return (logits + bias.flatten(-2)).softmax(-1).to(v.dtype) @ v
 
-# %% ../../nbs/21_attention.ipynb #68b1ef4f
+# %% ../../nbs/21_attention.ipynb #d03a037c
 def attend_bias(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -95,7 +95,7 @@ def attend_bias(
     bias = (to_rows[..., :, None] + to_cols[..., None, :]).flatten(-2)  # (b,k,n,n)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
-# %% ../../nbs/21_attention.ipynb #65921665
+# %% ../../nbs/21_attention.ipynb #c1fe6468
 def augment(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -109,7 +109,7 @@ def augment(
     where = torch.cat([row, col], -1).expand(*k.shape[:2], -1, -1)              # (b,k,n,h+w)
     return torch.cat([q*q.shape[-1]**-.5, to_rows, to_cols], -1), torch.cat([k, where], -1)
 
-# %% ../../nbs/21_attention.ipynb #4b07b701
+# %% ../../nbs/21_attention.ipynb #98ce2558
 def widen(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -122,7 +122,7 @@ def widen(
     wide = q.shape[-1] + -q.shape[-1]%8
     return tuple(F.pad(t, (0, wide-t.shape[-1])) for t in (q, k, v))
 
-# %% ../../nbs/21_attention.ipynb #108d3391
+# %% ../../nbs/21_attention.ipynb #3775d4d0
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # the best first
 
 def attend_augmented(
@@ -137,7 +137,7 @@ def attend_augmented(
     q,k,v = widen(q, k, v, to_rows, to_cols)
     with sdpa_kernel(KERNELS, set_priority=True): return F.scaled_dot_product_attention(q, k, v, scale=1.)[..., :e]
 
-# %% ../../nbs/21_attention.ipynb #2ba58b09
+# %% ../../nbs/21_attention.ipynb #1237934d
 @lru_cache
 def flash_func():
     "The function of the flash-attn package; None where it cannot be imported."
@@ -157,7 +157,7 @@ def attend_flash(
     wide = (t.transpose(1, 2) for t in widen(q, k, v, to_rows, to_cols))  # (b,n,k,e) each
     return flash_func()(*wide, softmax_scale=1.).transpose(1, 2)[..., :v.shape[-1]]
 
-# %% ../../nbs/21_attention.ipynb #df34d6f8
+# %% ../../nbs/21_attention.ipynb #9624591b
 def attend_tiles(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -179,7 +179,7 @@ def attend_tiles(
             out.append(torch.baddbmm(bias, q[at], keys).softmax(-1).to(v.dtype) @ values)
     return torch.cat([t.flatten(0, 1) for t in out]).view(b, heads, n, e)
 
-# %% ../../nbs/21_attention.ipynb #46a2b0e1
+# %% ../../nbs/21_attention.ipynb #5b4be585
 FORMS = dict(eager=attend_eager, bias=attend_bias, augmented=attend_augmented, flash=attend_flash, tiles=attend_tiles)
 
 def pick_attention(
@@ -192,7 +192,7 @@ def pick_attention(
     half = dtype in (torch.float16, torch.bfloat16)
     return 'flash' if half and channels<=256 and flash_func() else 'augmented'
 
-# %% ../../nbs/21_attention.ipynb #ae87a692
+# %% ../../nbs/21_attention.ipynb #c11574d5
 class Attention(nn.Module):
     "Multi-head self-attention over a map, with decomposed relative positions."
     def __init__(self,
@@ -220,7 +220,7 @@ class Attention(nn.Module):
             x = FORMS[form](q, k, v, *offset_logits(q, self.rel_pos_h, self.rel_pos_w, h, w, self.resize))
         return self.proj(x.transpose(1, 2).reshape(b, h, w, d))
 
-# %% ../../nbs/21_attention.ipynb #a58044bf
+# %% ../../nbs/21_attention.ipynb #8fc946af
 WORK = re.compile('attention|flash|fmha|cudnn|softmax|gemm|xmma|cutlass|mm', re.I)  # names that do the work
 
 def kernels_below(
@@ -231,7 +231,7 @@ def kernels_below(
     found = [k.name for k in event.kernels] + [n for c in event.cpu_children for n in kernels_below(c)]
     return [n for n in found if WORK.search(n)] or [event.name]*bool(WORK.search(event.name))
 
-# %% ../../nbs/21_attention.ipynb #957e2ba5
+# %% ../../nbs/21_attention.ipynb #cf77b72c
 def attention_report(
     model:nn.Module,  # anything with `Attention` layers in it
     x:Tensor=None,    # what to call it with; None: a blank picture for the vision network in `model`
@@ -244,10 +244,10 @@ def attention_report(
     ran,names = [],{m: name for name,m in model.named_modules() if isinstance(m, Attention)}
     hooks = [m.register_forward_pre_hook(lambda m, args: ran.append((m, args[0].shape))) for m in names]
     try:
-        with torch.no_grad(), profile(use_device='cuda' if x.is_cuda else None, use_kineto=x.is_cuda) as prof: model(x)
+        with torch.no_grad(), profile() as prof: model(x)
     finally:
         for hook in hooks: hook.remove()
-    events = [e for e in prof.function_events if e.name.startswith('attend_') and e.device_type.name=='CPU']
+    events = [e for e in prof.events() if e.name.startswith('attend_') and e.device_type.name=='CPU']
     rows = []
     for (m,(b,h,w,d)),e in zip(ran, sorted(events, key=lambda e: e.time_range.start), strict=True):
         form,size = e.name[7:],d//m.heads
