@@ -6,7 +6,7 @@
 __all__ = ['FILE', 'decode', 'uncomment', 'glue', 'group', 'Macro', 'Tape', 'Definitions', 'Conditions', 'Inclusions', 'Mouth',
            'list_documents', 'Source', 'read_source', 'flatten']
 
-# %% ../../nbs/14_arxiv.ipynb #02cf336c
+# %% ../../nbs/14_arxiv.ipynb #968647cd
 import codecs, posixpath, re, tempfile, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from pathlib import Path
 from ..core import BadInput, Skip
 from .files import RATIO, list_inputs, members, read_input, split_address, tar_members
 
-# %% ../../nbs/14_arxiv.ipynb #e4301010
+# %% ../../nbs/14_arxiv.ipynb #1d0dd086
 def decode(
     data:bytes, # of a .tex file
 )->tuple: # (text in NFC, encoding)
@@ -44,12 +44,12 @@ def _line(line, name):
     try: return line.decode('utf-8')
     except UnicodeDecodeError: return line.decode(name, 'replace')
 
-# %% ../../nbs/14_arxiv.ipynb #96498622
+# %% ../../nbs/14_arxiv.ipynb #9531f624
 _ESCAPE = {'\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}', **{c:'\\'+c for c in '#$%&_{}'}}
 _LISTING = r'comment|[a-zA-Z]{0,20}(?:[vV]erbatim|[cC]ode|listing|minted|alltt|filecontents|Haskell)[a-zA-Z]{0,20}\*?'
 _LEX = re.compile(rf'\\begin\{{(?P<env>{_LISTING})\}}.*?(?:\\end\{{(?P=env)\}}|\Z)'
                   r'|\\(?:verb|lstinline)\*?(?![a-zA-Z])(?P<q>[^\s{*])(?P<verb>[^\n]{0,500}?)(?P=q)'
-                  r'|\\.|%[^\n]*(?:\n[ \t]*|\Z)', re.S)
+                  r'|\\lstinline\s*(?:\[[^\]\n]*\])?\{(?P<inl>[^{}\n]*)\}|\\.|%[^\n]*(?:\n[ \t]*|\Z)', re.S)
 
 def uncomment(
     text:str,  # a source
@@ -59,12 +59,12 @@ def uncomment(
     left = Counter() if left is None else left
     def clean(m):
         if m['env']: left['comment environment' if m['env']=='comment' else 'code'] += 1; return '\n\n'
-        if m['verb'] is not None: return r'\texttt{'+''.join(_ESCAPE.get(c, c) for c in m['verb'])+'}'
+        if (code := m['verb'] if m['inl'] is None else m['inl']) is not None: return r'\texttt{'+''.join(_ESCAPE.get(c, c) for c in code)+'}'
         if m[0][0]=='%': return '\n' if text[m.end():m.end()+1]=='\n' else ''       # an empty line still ends the paragraph
         return m[0]
     return _LEX.sub(clean, text)
 
-# %% ../../nbs/14_arxiv.ipynb #07eb8c2a
+# %% ../../nbs/14_arxiv.ipynb #d5a10294
 def glue(
     *parts, # pieces of TeX
 )->str:
@@ -93,7 +93,7 @@ def group(
 
 _BRACES,_BRACKETS,_LONG = re.compile(r'\\.|[{}]', re.S),re.compile(r'\\.|[][{}]', re.S),100_000
 
-# %% ../../nbs/14_arxiv.ipynb #3195a40f
+# %% ../../nbs/14_arxiv.ipynb #430387b2
 @dataclass
 class Macro:
     "What a user's macro stands for."
@@ -110,7 +110,7 @@ class Macro:
         parts[1::2] = ['#' if p=='#' else args[int(p)-1] if int(p)<=len(args) else '' for p in parts[1::2]]
         return glue(*parts)
 
-# %% ../../nbs/14_arxiv.ipynb #44a50eb2
+# %% ../../nbs/14_arxiv.ipynb #2fee6b2d
 _CS,_SPACE = re.compile(r'\\([a-zA-Z@]+|.)', re.S),re.compile(r'[ \t]*(?:\n(?![ \t]*\n)[ \t]*)?')
 
 class Tape:
@@ -157,7 +157,7 @@ class Tape:
         self.skip_space()
         return self.bracketed('[]') if self.s[self.i:self.i+1]=='[' else None
 
-# %% ../../nbs/14_arxiv.ipynb #362a95dc
+# %% ../../nbs/14_arxiv.ipynb #ccf68bff
 class Definitions(Tape):
     "Learns what the author's commands stand for."
     def __init__(self,
@@ -201,7 +201,7 @@ class Definitions(Tape):
         if f'begin{{{name}}}' in self.keep: self.left['a standard environment redefined'] += 1
         else: self.environments[name] = Macro(begin, n, default),Macro(end)
 
-# %% ../../nbs/14_arxiv.ipynb #856c1f97
+# %% ../../nbs/14_arxiv.ipynb #463f52d6
 _CONDITIONS = set("""if ifx ifnum ifdim ifcat ifodd ifcase ifvmode ifhmode ifmmode ifinner ifdefined ifcsname iffalse iftrue ifeof
     ifvoid ifhbox ifvbox ifpdf ifxetex ifluatex ifPDFTeX ifXeTeX ifLuaTeX""".split())
 _BRANCH = re.compile(r'\\(newif\s*\\)?(if[a-zA-Z@]*|else|fi)(?![a-zA-Z@])')
@@ -241,7 +241,7 @@ class Conditions(Definitions):
     def do_fi(self): self.branches.pop() if self.branches else None
     def do_ifthenelse(self): self.arg(); self.arg(); self.left['a condition that we cannot decide'] += 1; self.push(self.arg())
 
-# %% ../../nbs/14_arxiv.ipynb #7a46c985
+# %% ../../nbs/14_arxiv.ipynb #cbf33ccf
 class Inclusions(Conditions):
     "Reads other files of the same paper where the source asks for them."
     def __init__(self,
@@ -274,10 +274,13 @@ class Inclusions(Conditions):
             except Skip: continue                            # a package of the distribution
             self.include(name.strip()+'.sty')
 
-# %% ../../nbs/14_arxiv.ipynb #3965ac1e
+# %% ../../nbs/14_arxiv.ipynb #0bb44840
 _ALIASES = {'newcommand':'renewcommand providecommand DeclareRobustCommand newrobustcmd', 'def':'gdef edef xdef', 'let':'Let',
             'newenvironment':'renewenvironment', 'newtheorem':'spnewtheorem', 'input':'include subfile', 'import':'subimport',
             'usepackage':'RequirePackage', 'title':'Title'}
+
+_EVERYBODYS = {short:f'\\begin{{{env}}}' for env,names in dict(equation='be beq bequ', eqnarray='bea beqa beqn', align='bal', enumerate='ben', itemize='bit').items() for short in names.split()}
+_EVERYBODYS |= {'e'+short[1:]:text.replace('begin', 'end') for short,text in _EVERYBODYS.items()}   # \be and \ee, if nobody has defined them
 
 class Mouth(Inclusions):
     "Reads as TeX reads: definitions, conditions, files and macros are gone from what comes out."
@@ -312,6 +315,7 @@ class Mouth(Inclusions):
         flag = re.fullmatch(r'([a-zA-Z@]+?)(true|false)', name)
         if flag and 'if'+flag[1] in self.flags: self.flags['if'+flag[1]] = flag[2]=='true'
         elif name in self.macros: self.expand(self.macros[name], name)
+        elif name in _EVERYBODYS: self.push(_EVERYBODYS[name])
         else: self.write(raw)
 
     def expand(self, macro, name=''):
@@ -350,7 +354,7 @@ class Mouth(Inclusions):
     def do_maketitle(self): self.push(f'\n\n\\section*{{{self.title}}}\n\n' if self.title.strip() else '')
     def do_xspace(self): self.push(' ') if re.match(r'[\w\\$(]', self.s[self.i:self.i+1]) else None
 
-# %% ../../nbs/14_arxiv.ipynb #b8401947
+# %% ../../nbs/14_arxiv.ipynb #ce15ea0b
 _INCLUDE = re.compile(r'\\(?:input|include|subfile|InputIfFileExists|(?:sub)?import\*?\{([^{}]*)\})\s*\{?"?([^\s\\{}"]+)')
 _TEX = '.tex','.ltx'
 FILE = 8_000_000   # bytes that a .tex file may have
@@ -388,7 +392,7 @@ def list_documents(
         if member and where in mains and not heads[a][0]: skipped[a] = f'{a}: a left-over, no file includes it'
     return [a for a in found if a not in parts and a not in skipped] or [a for a in found if a not in skipped]
 
-# %% ../../nbs/14_arxiv.ipynb #5f276e15
+# %% ../../nbs/14_arxiv.ipynb #988d2eeb
 def _name(base, name):
     "The normal form of a file name in a paper; Skip if it leads out."
     if re.match(r'[/\\~|]|[A-Za-z]:', name) or re.search(r'[|\0]', name): raise Skip('outside the paper', name[:80])
@@ -434,7 +438,7 @@ def _from_gzip(data, left):
     main = max(heads, key=lambda n: (heads[n], n.count('/')==0, len(files[n]), n))
     return files[main], get(posixpath.dirname(main))
 
-# %% ../../nbs/14_arxiv.ipynb #064a1a39
+# %% ../../nbs/14_arxiv.ipynb #3ecfb129
 @dataclass
 class Source:
     "One paper as flat text."

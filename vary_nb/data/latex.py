@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['LEVELS', 'KEEP', 'METHODS', 'Atom', 'Block', 'block_markdown', 'markdown', 'atoms', 'reference', 'Pieces', 'balanced',
            'Simple', 'columns', 'inline', 'Simplified', 'Outline', 'by_regex', 'by_pylatexenc', 'pandoc_path',
-           'pandoc_tree', 'by_pandoc', 'Parsed', 'language', 'assemble', 'blocks', 'read_blocks']
+           'pandoc_tree', 'by_pandoc', 'Parsed', 'language', 'assemble', 'blocks', 'read_blocks', 'read_markdown']
 
-# %% ../../nbs/14_latex.ipynb #2526a457
+# %% ../../nbs/14_latex.ipynb #33fc484c
 import json, os, re, signal, subprocess, sys, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, field
 
 from ..core import BadInput, Skip
 from .arxiv import Source, Tape, flatten, group, read_source
-from .formulas import ARGS, FONTS, GONE, GRIDS, LITERAL, SAME, SYMBOLS, TEXT, formula, is_cjk
+from .formulas import ARGS, FONTS, GONE, GRIDS, LITERAL, SAME, SIZES, SYMBOLS, TEXT, formula, is_cjk
 
-# %% ../../nbs/14_latex.ipynb #db93f253
+# %% ../../nbs/14_latex.ipynb #4cc9067a
 @dataclass(frozen=True)
 class Atom:
     "The smallest thing that a page break never cuts: a word, a Hanzi, a formula, a table."
@@ -32,17 +32,19 @@ class Block:
     level:int=0  # depth of a heading, 1 to 4; of an item, 0 for the outermost list
     mark:str=''  # of an item: '-' or '3.'
 
-# %% ../../nbs/14_latex.ipynb #aa34fdc7
+# %% ../../nbs/14_latex.ipynb #fdfc38de
 _MARK,_LIST = re.compile(r'(?<!\\)(?:\\\*)?(\*{1,3})$'),re.compile(r'(#{1,6}|-|\d+[.)])(?= |$)')
 
+def _weld(a, sep, b):
+    "Two pieces of markdown; if both are bold or italic, they share one pair of marks."
+    end,start = _MARK.search(a[-8:]),re.match(r'(\*{1,3})(?!\*)', b)
+    if end and start and end[1]==start[1]: a,b = a[:-len(end[1])],b[len(start[1]):]
+    return a+sep+b
+
 def _join(atoms):
-    "Atoms in one line; bold or italic neighbours share one pair of marks."
+    "Atoms in one line."
     out = ''
-    for a in atoms:
-        md,sep = a.md,' ' if a.space and out else ''
-        end,start = _MARK.search(out),re.match(r'(\*{1,3})(?!\*)', md)
-        if end and start and end[1]==start[1]: out,md = out[:-len(end[1])],md[len(start[1]):]
-        out += sep+md
+    for a in atoms: out = _weld(out, ' ' if a.space and out else '', a.md)
     return out
 
 def block_markdown(
@@ -67,7 +69,7 @@ def markdown(
         out += ('' if not out else '\n' if before==b.kind=='item' else '\n\n')+text; before = b.kind
     return out
 
-# %% ../../nbs/14_latex.ipynb #277a23f8
+# %% ../../nbs/14_latex.ipynb #b4920d8c
 _TEX = {'“':'``', '”':"''", '‘':'`', '’':"'", '–':'--', '—':'---', '…':r'\ldots{}', '\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}',
         '<':r'\textless{}', '>':r'\textgreater{}', '|':r'\textbar{}', '"':"''", '÷':r'\(\div\)', '•':r'\textbullet{}', '°':r'\textdegree{}', '×':r'\(\times\)', '±':r'\(\pm\)',
         '·':r'\textperiodcentered{}', **{c:'\\'+c for c in '#$%&_{}'}, **{c:c for c in '§¶©£'}}
@@ -75,19 +77,16 @@ _MD = {'\\':'\\\\', '*':'\\*', '"':'”'}
 _PIECE,_OPEN = re.compile('(\ue000\\d+\ue001)'),'（《「『【〔〈“‘'
 _STYLES = (('t', r'\texttt{%s}', '%s'), ('i', r'\emph{%s}', '*%s*'), ('b', r'\textbf{%s}', '**%s**'))
 
-def _chars(text):
-    "TeX and markdown of plain text."
-    for c in text:
-        if not (c.isascii() and c.isprintable() or c in _TEX or '\u00c0'<=c<='\u017f' or is_cjk(c)): raise Skip('a character', f'{c} U+{ord(c):04X}')
-    return ''.join(_TEX.get(c, c) for c in text).replace('?`', '?{}`').replace('!`', '!{}`'), ''.join(_MD.get(c, c) for c in text)
+_GLYPHS = re.compile(f"[^ -~\u00c0-\u017f\u4e00-\u9fff\u3400-\u4dbf\u3001-\u3015\uff01-\uff5e{''.join(re.escape(c) for c in _TEX if not c.isascii())}]")
+_TO_TEX,_TO_MD = str.maketrans(_TEX),str.maketrans(_MD)
 
 def _styled(style, text):
-    "TeX and markdown of a part of a word in one style; punctuation behind it stays outside."
-    body = text.rstrip('.,;:!?。，；：！？、') if style else text
-    (tex,md),(t,m) = _chars(body),_chars(text[len(body):])
-    for s,f,g in _STYLES:
-        if s in style and body: tex,md = f%tex,g%md
-    return tex+t, md+m
+    "TeX and markdown of a part of a word in one style."
+    if m := _GLYPHS.search(text): raise Skip('a character', f'{m[0]} U+{ord(m[0]):04X}')
+    tex,md = text.translate(_TO_TEX).replace('?`', '?{}`').replace('!`', '!{}`'),text.translate(_TO_MD)
+    for s,f,g in _STYLES if style else ():
+        if s in style: tex,md = f%tex,g%md
+    return tex, md
 
 def _words(runs):
     "Runs cut into words: (is there space before it?, [(style, text)])."
@@ -115,18 +114,18 @@ def atoms(
     for space,word in _words(runs):
         tex = md = ''
         for style,text in word:
-            for part in _PIECE.split(text):
+            for part in _PIECE.split(text) if '\ue000' in text else [text]:
                 if part[:1]!='\ue000': t,m = _styled(style, part) if part else ('','')
                 else:
                     kind,what = pieces[int(part[1:-1])]
                     if kind=='bad': raise Skip(*what)
                     t = m = what
-                tex += t; md += m
+                tex += t; md = _weld(md, '', m)
         first,last = word[0][1][0],word[-1][1][-1]
         out.append(Atom(tex, md, not before or space and not (is_cjk(before) and is_cjk(first)))); before = last
     return tuple(out)
 
-# %% ../../nbs/14_latex.ipynb #ee50e2ee
+# %% ../../nbs/14_latex.ipynb #4129fc96
 _TABLES = {'tabular':'om', 'tabular*':'mom', 'tabularx':'mom', 'tabulary':'mm', 'longtable':'om', 'supertabular':'m', 'xltabular':'mm', 'tblr':'om'}
 _DISPLAY = frozenset('''equation equation* displaymath align align* alignat alignat* flalign flalign* eqnarray eqnarray* gather gather* multline
     multline* math dmath dmath*'''.split())
@@ -150,7 +149,7 @@ _SIGNS = {**dict(ldots='…', dots='…', textellipsis='…', LaTeX='LaTeX', TeX
     qed='', space=' ', nobreakspace=' ', thinspace=' ', enspace=' '), **{' ':' ', ',':' ', ';':' ', ':':' ', '\n':' ', '/':'', '-':'', '@':'', '!':'', '>':'', '<':'', '(':'', ')':'', ']':'', '\\':' ', '*':''}}
 _ACCENTS = {'`':'\u0300', "'":'\u0301', '^':'\u0302', '~':'\u0303', '"':'\u0308', '=':'\u0304', '.':'\u0307', 'u':'\u0306', 'v':'\u030c', 'H':'\u030b', 'c':'\u0327', 'k':'\u0328', 'r':'\u030a'}
 
-# %% ../../nbs/14_latex.ipynb #10eb6bf7
+# %% ../../nbs/14_latex.ipynb #aa6d654d
 def _signatures():
     "How many arguments the commands have that are left out: o for [..], m for {..}, * for a star."
     table = {'*m':'vspace hspace', 'm':'''label index pagestyle thispagestyle color setcounter bibliographystyle bibliography hypersetup FloatBarrier documentclass
@@ -181,7 +180,7 @@ def reference(
     n = f'{h%7+1}.{h//7%9+1}' if front in ('sec','subsec') else f'{h%24+1}'
     return form.format(n=n, kind=_LABELS[front]+' ' if front in _LABELS else '')
 
-# %% ../../nbs/14_latex.ipynb #1b91aabf
+# %% ../../nbs/14_latex.ipynb #8b8dfb2a
 _STOP = re.compile(r'\\([a-zA-Z@]+|.)|\$\$?|(?:``|\'\')', re.S)
 _MATH = re.compile(r'\\[()\[\]]|\\.|\$\$?|[{}]|\n[ \t]*\n', re.S)
 
@@ -222,7 +221,7 @@ class Pieces(Tape):
         inner,self.i = self.s[self.i:m.start()],at
         return inner
 
-# %% ../../nbs/14_latex.ipynb #fff1c721
+# %% ../../nbs/14_latex.ipynb #a9875a11
 def balanced(
     text:str, # TeX
 )->tuple: # (text, number of braces taken out)
@@ -234,7 +233,7 @@ def balanced(
     lost = sorted(lost+opened); cuts = [-1,*lost,len(text)]
     return ''.join(text[a+1:b] for a,b in zip(cuts, cuts[1:])), len(lost)
 
-# %% ../../nbs/14_latex.ipynb #e1947191
+# %% ../../nbs/14_latex.ipynb #2ba2fc3a
 class Simple(Pieces):
     "Takes out of a flat source what a parser need not know."
     def __init__(self,
@@ -242,7 +241,7 @@ class Simple(Pieces):
         zh=False,      # are 'Theorem', 'Figure' written in Chinese?
         left=None,     # a Counter that learns what is left out
     ):
-        super().__init__(Counter() if left is None else left); self.lists = []; self.theorems,self.zh = {**_THEOREMS, **(theorems or {})},zh
+        super().__init__(Counter() if left is None else left); self.lists,self.stray = [],False; self.theorems,self.zh = {**_THEOREMS, **(theorems or {})},zh
         self.counts,self.floats = Counter(),[]
 
     def name(self, kind): return _ZH.get(kind, kind) if self.zh else kind
@@ -270,7 +269,7 @@ class Simple(Pieces):
 
     def end(self, name):
         if name in _FLOATS and self.floats: self.floats.pop()
-        name = _LISTS.get(name)
+        name = _LISTS.get(name) or (self.lists[-1] if self.stray and self.lists else None); self.stray = False
         if name and name not in self.lists: self.left['a list without its beginning'] += 1; return
         while name and self.lists and (last := self.lists.pop()): self.out.append(f'\\end{{{last}}}'); name = name if last!=name else None
         self.out.append('\n\n') if name is None else None
@@ -283,6 +282,7 @@ class Simple(Pieces):
         if name in _LISTS: self.lists.append(_LISTS[name]); self.out.append(f'\\begin{{{_LISTS[name]}}}\n')
         elif name in _FLOATS: self.floats.append(_FLOATS[name]); self.arg() if name.startswith('wrap') else None; self.out.append('\n\n')
         elif name=='abstract': self.push(f'\n\n\\section*{{{self.name("Abstract")}}}\n\n')
+        elif name in GRIDS: self.body(name); self.leak(name)
         elif (kind := self.theorems.get(name.rstrip('*'))):
             head = self.name(kind) if name.endswith('*') or kind=='Proof' else self.count(kind)
             self.push(f'\n\n\ue002\\textbf{{{head}{f" ({title})" if title else ""}.}} ')
@@ -313,11 +313,14 @@ class Simple(Pieces):
 
     def star(self): self.i += self.s.startswith('*', self.i)
     def raw(self, c):
+        if self.stray and c.endswith(('section','chapter')): self.end('')
         star = '*' if self.s.startswith('*', self.i) and c.endswith(('section','chapter','part','paragraph')) else ''; self.i += len(star)
         self.out.append(f'\\{c}{star}')
         if star or c.endswith(('section','chapter','part','paragraph')): self.option()
 
-    def item(self): label = self.option(); self.out.append('\\item '); self.push(f'\\textbf{{{label}}} ') if label else None
+    def item(self):
+        if not self.lists: self.stray = True; self.lists.append('itemize'); self.out.append('\\begin{itemize}\n')      # a list that we do not know
+        label = self.option(); self.out.append('\\item '); self.push(f'\\textbf{{{label}}} ') if label else None
     def accent(self, c):
         a = self.arg(); a = {'\\i':'i', '\\j':'j'}.get(a, a)
         self.push(unicodedata.normalize('NFC', a[:1]+_ACCENTS[c])+a[1:] if a[:1].isalpha() else a)
@@ -326,12 +329,14 @@ class Simple(Pieces):
         self.star(); self.option(); self.option()
         self.push('['+', '.join(map(str, sorted({zlib.crc32(k.strip().encode())%60+1 for k in self.arg().split(',')})))+']')
 
+    def leak(self, what): self.mark('bad', ('a formula outside of a formula', '')) if not self.out or not self.out[-1].startswith('\ue000') else None
     def unknown(self, c):
+        if c in SYMBOLS or c in ARGS or c in SIZES or c in ('left','right','nonumber'): return self.leak(c)
         self.left[f'unknown command: \\{c}'] += 1; last = None
         while self.s.startswith(('{','['), self.i): last = self.bracketed('{}') if self.s[self.i]=='{' else self.option() and last
         if last: self.push(last)
 
-# %% ../../nbs/14_latex.ipynb #d2a2fe9b
+# %% ../../nbs/14_latex.ipynb #d38414a1
 _CELL = re.compile(r'\\\\\*?(?:\[[^\]]{0,20}\])?|\\(?:tabularnewline|cr)(?![a-zA-Z])|&|\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|[{}]|\\.', re.S)
 _RULES = re.compile(r'\s*\\(?:(hline|toprule|midrule|bottomrule|hhline\{[^{}]*\}|specialrule(?:\{[^{}]*\}){3}|Xhline\{[^{}]*\}|firsthline|lasthline)(?:\[[^\]]*\])?'
                     r'|(cline|cmidrule)\s*(?:\[[^\]]*\])?(?:\([lr]*\))?\{(\d+-\d+)\}|(addlinespace|endhead|endfirsthead|endfoot|endlastfoot|centering|small|noalign\{[^{}]*\}|rowcolor(?:\[\w+\])?\{[^{}]*\})'
@@ -365,7 +370,7 @@ def _cut(body):
     rows[-1][-1] = body[start:]
     return rows
 
-# %% ../../nbs/14_latex.ipynb #e450fb3e
+# %% ../../nbs/14_latex.ipynb #fe226b34
 _TOKENS = re.compile(r'\\([a-zA-Z]+)\*?[ \t]*|\\(.)|([{}~])|(---?|``|\'\'|`|\')', re.S)
 _QUOTES = {'--':'–', '---':'—', '``':'“', "''":'”', '`':'‘', "'":'’'}
 
@@ -420,7 +425,7 @@ class Simplified(Simple):
         if wide>100 or len(lines)>80: raise Skip('table: too large')
         return f'\\begin{{tabular}}{{{spec}}}\n'+'\n'.join(lines)+'\n\\end{tabular}'
 
-# %% ../../nbs/14_latex.ipynb #1fe94e33
+# %% ../../nbs/14_latex.ipynb #abd2840c
 LEVELS = dict(part=0, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5, subparagraph=6)
 
 class Outline:
@@ -458,7 +463,7 @@ def by_regex(
     for r in inline(text[at:]): o.text(*r)
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #17279bae
+# %% ../../nbs/14_latex.ipynb #f6ba2680
 def by_pylatexenc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
@@ -490,7 +495,7 @@ def by_pylatexenc(
     except Exception as e: raise Skip('pylatexenc', type(e).__name__) from None
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #fc23a63f
+# %% ../../nbs/14_latex.ipynb #4679ddf9
 def pandoc_path()->str:
     "The program, from the package pypandoc_binary or from the system."
     try: import pypandoc; return pypandoc.get_pandoc_path()
@@ -523,7 +528,7 @@ def _runs(inlines, style=''):
         elif t in ('Span','Link','Cite'): yield from _runs(c[1], style)
         elif t=='Math': yield from inline(c[1])
 
-# %% ../../nbs/14_latex.ipynb #0fccee5a
+# %% ../../nbs/14_latex.ipynb #582211c2
 def by_pandoc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
@@ -545,7 +550,7 @@ def by_pandoc(
     except RecursionError: raise Skip('pandoc: too deep') from None
     return o.found
 
-# %% ../../nbs/14_latex.ipynb #bbb8e292
+# %% ../../nbs/14_latex.ipynb #e4b6cfb0
 KEEP = frozenset(n for n in (SYMBOLS|set(ARGS)|set(TEXT)|set(SAME)|set(LITERAL)|set(GONE)|set(FONTS)|_RAW|set(_UNWRAP)|set(_GONE)|set(_COUNTED)|set(_REFS)|set(_CITES)|set(_SIGNS)
     |{'begin','end','left','right','url','href','caption','item'}) if len(n)>1)-set('lt gt bold degree overto slash Tr eg ie space qed restriction hdots upmu symbf title author date'.split()) \
     |frozenset(f'begin{{{e}}}' for e in (*_DISPLAY, *_TABLES, *_LISTS, *_FLOATS, *GRIDS, *_GONE_ENVIRONMENTS))
@@ -564,7 +569,7 @@ def language(
     text:str, # any text
 )->str: # zh or en
     "Chinese if every tenth letter is a Hanzi."
-    n = sum(map(is_cjk, text)); return 'zh' if n>.1*sum(c.isalpha() for c in text) else 'en'
+    n = len(re.findall('[\u4e00-\u9fff]', text)); return 'zh' if n>.1*len(re.findall(r'[^\W\d_]', text)) else 'en'
 
 def _number(counts, depth):
     counts[depth:] = [counts[depth]+1]+[0]*(len(counts)-depth-1)
@@ -598,7 +603,7 @@ def assemble(
         close(kind)
     return out
 
-# %% ../../nbs/14_latex.ipynb #9cde10ca
+# %% ../../nbs/14_latex.ipynb #65f03b41
 def blocks(
     source,             # LaTeX as its author wrote it, or a Source
     method:str='auto',  # pandoc, pylatexenc, regex; auto: the first of them that gives blocks
@@ -624,3 +629,31 @@ def read_blocks(
     "The blocks of the paper at an address; Skip if there are none."
     try: return blocks(read_source(address, KEEP), method)
     except RecursionError: raise Skip('too deep') from None
+
+# %% ../../nbs/14_latex.ipynb #f1ba9239
+_SPANS = re.compile(r'\\\((.*?)\\\)|\\(.)|(\*{1,3})', re.S)
+
+def _read_inline(md):
+    "Atoms of a line of markdown."
+    runs,pieces,style,at = [],[],set(),0
+    for m in _SPANS.finditer(md):
+        runs.append((''.join(sorted(style)), md[at:m.start()])); at = m.end()
+        if m[1] is not None: runs.append((''.join(sorted(style)), f'\ue000{len(pieces)}\ue001')); pieces.append(('inline', m[0]))
+        elif m[2]: runs.append((''.join(sorted(style)), m[2]))
+        else: style ^= set({'*':'i', '**':'b', '***':'bi'}[m[3]])
+    runs.append((''.join(sorted(style)), md[at:]))
+    return atoms([r for r in runs if r[1]], pieces)
+
+def read_markdown(
+    text:str, # mathpix-markdown, as `markdown` writes it
+)->list: # of Block
+    "The way back: the blocks that a truth describes. Theorems and captions come back as paragraphs."
+    out = []
+    for part in re.split(r'\n{2,}', text.strip()):
+        if part.startswith(('\\[','\\begin{tabular}')): out.append(Block('math' if part[1]=='[' else 'table', (Atom(part, part),))); continue
+        if m := re.match(r'(#{1,4}) +(.*)', part, re.S): out.append(Block('heading', _read_inline(m[2]), len(m[1]))); continue
+        lines = part.split('\n')
+        if all(re.match(r' *(?:-|\d+\.) ', l) for l in lines):
+            for l in lines: m = re.match(r'( *)(-|\d+\.) +(.*)', l); out.append(Block('item', _read_inline(m[3]), len(m[1])//4, m[2]))
+        elif part: out.append(Block('paragraph', _read_inline(part)))
+    return out
