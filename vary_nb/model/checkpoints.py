@@ -9,8 +9,8 @@ __all__ = ['DTYPES', 'CLIP_RGB', 'IMAGENET_RGB', 'HALF_RGB', 'RAW_RGB', 'OPT_IDS
            'Checkpoint', 'check_encoder', 'open_checkpoint', 'resize', 'to_pixels', 'LoadedVocabulary',
            'load_vision_vocabulary', 'our_tensors', 'write_weights', 'save_as']
 
-# %% ../../nbs/23_checkpoints.ipynb #d2e61bf5
-import json, re, zipfile
+# %% ../../nbs/23_checkpoints.ipynb #2111b2b7
+import json, re, warnings, zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ import vary_nb
 from ..core import BadInput, atomic_path, open_image
 from .vocabulary import VaryVisionConfig, VisionVocabulary
 
-# %% ../../nbs/23_checkpoints.ipynb #cb405451
+# %% ../../nbs/23_checkpoints.ipynb #1aea521c
 class Ref(NamedTuple):
     "A tensor that is still in its file."
     shape:tuple        # of the tensor
@@ -48,7 +48,7 @@ def file_kind(
     if head[:2]==b'PK' or head[:2]==b'\x80\x02': return 'torch'
     raise BadInput(f'{path}: neither safetensors nor a PyTorch file ({Path(path).stat().st_size:,} bytes); download it again')
 
-# %% ../../nbs/23_checkpoints.ipynb #efd8e65c
+# %% ../../nbs/23_checkpoints.ipynb #77262747
 DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64,
     I32=torch.int32, I16=torch.int16, I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
 
@@ -89,7 +89,7 @@ def read_torch(
             raise BadInput(f'{path}: {k} claims {t.numel():,} numbers and stores {t.untyped_storage().nbytes()//t.element_size():,}; refused')
     return {k: Ref(tuple(t.shape), t.dtype, lambda t=t: t) for k,t in kept.items()}, aside
 
-# %% ../../nbs/23_checkpoints.ipynb #df2a7b33
+# %% ../../nbs/23_checkpoints.ipynb #d4f40eff
 @dataclass
 class Weights:
     "Everything a path holds, none of it read yet."
@@ -157,7 +157,7 @@ def open_weights(
         refs |= {k:r for k,r in new.items() if where.get(k, f.name)==f.name}
     return Weights(path, refs, files, said, aside)
 
-# %% ../../nbs/23_checkpoints.ipynb #094ad7ed
+# %% ../../nbs/23_checkpoints.ipynb #2522fec1
 @lru_cache(None)
 def _start(pattern): return re.compile(re.escape(pattern).replace(r'\#', r'(\d+)'))
 def _fill(pattern, numbers):
@@ -210,7 +210,7 @@ def to_theirs(
         if len(rs)!=n: raise BadInput(f'{k}: {len(rs)} of its {n} parts are there; the checkpoint is incomplete')
     return {k: rs[0] if n==1 else _glue([rs[i] for i in range(n)]) for (k,n),rs in parts.items()}, lost
 
-# %% ../../nbs/23_checkpoints.ipynb #d83afcfc
+# %% ../../nbs/23_checkpoints.ipynb #e9487b80
 CLIP_RGB = ((0.48145466,0.4578275,0.40821073), (0.26862954,0.26130258,0.27577711))
 IMAGENET_RGB = ((.485,.456,.406), (.229,.224,.225))
 HALF_RGB,RAW_RGB = ((.5,.5,.5), (.5,.5,.5)), ((0.,0.,0.), (1.,1.,1.))
@@ -241,7 +241,7 @@ _TWO = [('transformer.mm_projector_vary.','projector.'), ('transformer.mm_projec
     ('transformer.vision_tower.vision_model.','clip.'), *QWEN1]
 _OURS = [(n,n) for n in ('projector.','language_model.','clip.','clip_projector.','number_head.','sam.','sam_hf.')]
 
-# %% ../../nbs/23_checkpoints.ipynb #abcfe210
+# %% ../../nbs/23_checkpoints.ipynb #9b194dab
 @dataclass(frozen=True)
 class Member:
     "One member of the family: where its tensors stand, and how it looks and answers."
@@ -303,13 +303,12 @@ FAMILY = {m.name:m for m in [
     _member('vary-nb', 'vary-nb, whole model', 'vision.', _OURS, fit='views', source='30_vary'),
     _member('vocabulary', 'vary-nb, vision vocabulary alone', '', [], source='this chapter')]}
 
-# %% ../../nbs/23_checkpoints.ipynb #58663c80
+# %% ../../nbs/23_checkpoints.ipynb #59fbecda
 def detect(
     refs:dict, # {name: Ref} of a whole checkpoint
 )->Member:
     "Which member of the family these tensors belong to."
-    conv_stem = 'vision.patch_embed.proj.0.weight','patch_embed.proj.0.weight'
-    has = lambda m: m.anchor in refs or m.name in ('vary-nb','vocabulary') and conv_stem[m.name=='vocabulary'] in refs
+    has = lambda m: m.anchor in refs or m.anchor.replace('proj.weight', 'proj.0.weight') in refs  # patch stem, conv stem
     fits = [m for m in FAMILY.values() if m.name!='language' and has(m) and all(k in refs for k in m.marks) and not any(k in refs for k in m.lacks)]
     gate = refs.get('transformer.mm_projector_vary.weight')
     if gate and len(gate.shape)==2: fits = [m for m in fits if not m.wide or m.wide*gate.shape[1]==gate.shape[0]]
@@ -320,7 +319,7 @@ def detect(
         raise BadInput(f'an encoder stands at {k!r}, which is no place we know ({_some(m.anchor for m in FAMILY.values())})')
     raise BadInput(f'no member of the family: none of {len(refs)} tensors is a patch embedding; the first are {_some(refs, 3)}')
 
-# %% ../../nbs/23_checkpoints.ipynb #7387303d
+# %% ../../nbs/23_checkpoints.ipynb #4189b9db
 def vision_config(
     ours:dict, # {our name: Ref}
 )->VaryVisionConfig:
@@ -342,7 +341,7 @@ def vision_config(
     except KeyError as e: raise BadInput(f'the encoder lacks {e}; the checkpoint is incomplete') from None
     except (ValueError, IndexError, ZeroDivisionError) as e: raise BadInput(f'the encoder has impossible sizes ({e})') from e
 
-# %% ../../nbs/23_checkpoints.ipynb #ebd0d1d0
+# %% ../../nbs/23_checkpoints.ipynb #1fd618a3
 @dataclass
 class Report:
     "What was found and what became of it."
@@ -396,7 +395,7 @@ def open_checkpoint(
     layout:str='',    # whose it is; '': told by its tensors
 )->Checkpoint:
     "Look into a checkpoint, translate its names, and check that its encoder is whole."
-    w = open_weights(path)
+    w,report = open_weights(path),None
     try:
         if layout and layout not in FAMILY: raise BadInput(f'layout {layout!r} is not one of {", ".join(FAMILY)}')
         member = FAMILY[layout] if layout else detect(w.refs)
@@ -406,10 +405,12 @@ def open_checkpoint(
             unexpected=lost, dropped=[k for k in w.refs if k not in kept], aside=w.aside)
         config = None if member.name in ('qwen','language') else check_encoder(ours, report)
         if report.problem(): raise BadInput(report.problem())
-    except BadInput as e: raise BadInput(f'{path}: {e}') from e
+    except BadInput as e:
+        bad = BadInput(f'{path}: {e}'); bad.report = report     # all names, where the line has room for a few
+        raise bad from e
     return Checkpoint(member, w, ours, report, config)
 
-# %% ../../nbs/23_checkpoints.ipynb #86b96e65
+# %% ../../nbs/23_checkpoints.ipynb #b9d6dbae
 RESAMPLE = dict(bicubic=Image.BICUBIC, bilinear=Image.BILINEAR)
 
 def resize(
@@ -439,7 +440,7 @@ def to_pixels(
     out = np.zeros((H,W,3), np.float32); out[:x.shape[0],:x.shape[1]] = x                # zero is the mean colour now
     return torch.from_numpy(out.transpose(2,0,1).copy())
 
-# %% ../../nbs/23_checkpoints.ipynb #ab9c0861
+# %% ../../nbs/23_checkpoints.ipynb #243c2ecc
 class LoadedVocabulary(VisionVocabulary):
     "A vision vocabulary that knows how its pictures are prepared."
     def __init__(self,
@@ -503,7 +504,7 @@ def load_vision_vocabulary(
                                       'the map is exact, the tokens mean nothing before training')
     return net.to(dtype).eval()
 
-# %% ../../nbs/23_checkpoints.ipynb #7212db1b
+# %% ../../nbs/23_checkpoints.ipynb #45d0ae93
 def our_tensors(
     model, # Checkpoint, VisionVocabulary, a whole model of `30_vary`, or {our name: tensor}
 )->dict: # {our name: Ref}

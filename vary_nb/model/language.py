@@ -6,7 +6,7 @@
 __all__ = ['PATTERN', 'QWEN_SPECIAL', 'qwen_config', 'limit_length', 'read_ranks', 'merge_of', 'qwen_tokenizer',
            'language_config', 'find_tokenizer', 'load_language', 'new_folder', 'write_config', 'write_card', 'convert']
 
-# %% ../../nbs/23b_language.ipynb #5cfd3a28
+# %% ../../nbs/23b_language.ipynb #476dbcf7
 import base64, binascii, json, os, shutil, tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from .. import __version__
 from ..core import BadInput, progress, sha256
 from .checkpoints import FAMILY, Checkpoint, Report, open_checkpoint, save_as, write_weights
 
-# %% ../../nbs/23b_language.ipynb #63398df7
+# %% ../../nbs/23b_language.ipynb #49976098
 def qwen_config(
     old:dict, # config.json of Qwen's first version, or of a Vary that contains it
 )->Qwen2Config:
@@ -38,7 +38,7 @@ def qwen_config(
         rms_norm_eps=old.get('layer_norm_epsilon', 1e-6), rope_parameters=dict(rope_type='default', rope_theta=float(old.get('rotary_emb_base', 10000))),
         tie_word_embeddings=bool(old.get('tie_word_embeddings', False)), bos_token_id=None, eos_token_id=old.get('eos_token_id'), use_sliding_window=False)
 
-# %% ../../nbs/23b_language.ipynb #b1c7b29c
+# %% ../../nbs/23b_language.ipynb #57b4f7e9
 def _check_length(most, module, args, kwargs):
     x = next((v for v in (*args[:1], kwargs.get('input_ids'), kwargs.get('inputs_embeds')) if v is not None), None)
     past = kwargs.get('past_key_values'); n = (0 if x is None else x.shape[1]) + (past.get_seq_length() if past is not None else 0)
@@ -53,7 +53,7 @@ def limit_length(
     model.base_model.register_forward_pre_hook(partial(_check_length, most or model.config.max_position_embeddings), with_kwargs=True)
     return model
 
-# %% ../../nbs/23b_language.ipynb #f1846f54
+# %% ../../nbs/23b_language.ipynb #3140b559
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN_SPECIAL = ['<|endoftext|>','<|im_start|>','<|im_end|>', *(f'<|extra_{i}|>' for i in range(205)),
     '<ref>','</ref>','<box>','</box>','<quad>','</quad>','<img>','</img>','<imgpad>']  # 151643 to 151859, in this order
@@ -73,7 +73,7 @@ def read_ranks(
     if lacks: raise BadInput(f'{path}: {lacks} of the 256 single bytes are no tokens; is this the whole file?')
     return ranks
 
-# %% ../../nbs/23b_language.ipynb #363e5919
+# %% ../../nbs/23b_language.ipynb #7e3fb29e
 def merge_of(
     token:bytes, # a token of more than one byte
     ranks:dict,  # {bytes: rank}
@@ -86,7 +86,7 @@ def merge_of(
         parts[i:i+2] = [parts[i]+parts[i+1]]
     return tuple(parts)
 
-# %% ../../nbs/23b_language.ipynb #2df337ad
+# %% ../../nbs/23b_language.ipynb #d2d433b9
 def _letters():
     "A printable character for every byte, the way byte-level tokenizers spell."
     keep = [*range(33,127), *range(161,173), *range(174,256)]; rest = [b for b in range(256) if b not in keep]
@@ -108,37 +108,45 @@ def qwen_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=t, eos_token='<|endoftext|>', pad_token='<|endoftext|>', model_max_length=most,
         clean_up_tokenization_spaces=False, padding_side='left', extra_special_tokens=QWEN_SPECIAL[1:])
 
-# %% ../../nbs/23b_language.ipynb #b93b167e
+# %% ../../nbs/23b_language.ipynb #68f2b1ec
+def _tied(tensors):
+    "Does the language model write with the table it reads with?"
+    head,table = (tensors.get('language_model.'+k) for k in ('lm_head.weight','model.embed_tokens.weight'))
+    table = table or tensors.get('language_model.model.decoder.embed_tokens.weight')
+    return head is None or table is not None and head.shape==table.shape and torch.equal(head.read(), table.read())
+
 def language_config(
     ck:Checkpoint, # opened by `open_checkpoint`
 ): # OPTConfig or Qwen2Config
     "The configuration of a checkpoint's language model."
     shape = {k.removeprefix('language_model.'): r.shape for k,r in ck.tensors.items() if k.startswith('language_model.')}
-    whole = ck.weights.config(); c = whole.get('text_config') or whole
+    whole = ck.weights.config(); c = whole.get('text_config') or whole; tie = dict(tie_word_embeddings=_tied(ck.tensors))
     count = lambda start: 1 + max((int(k[len(start):].split('.')[0]) for k in shape if k.startswith(start)), default=-1)
     if 'model.decoder.embed_tokens.weight' in shape:
         (vocab,d),layers = shape['model.decoder.embed_tokens.weight'],count('model.decoder.layers.')
         return OPTConfig(vocab_size=vocab, hidden_size=d, word_embed_proj_dim=d, num_hidden_layers=layers, ffn_dim=shape['model.decoder.layers.0.fc1.weight'][0],
-            num_attention_heads=c.get('num_attention_heads') or max(1, d//64), max_position_embeddings=shape['model.decoder.embed_positions.weight'][0]-2,
+            num_attention_heads=c.get('num_attention_heads') or max(1, d//64), max_position_embeddings=shape['model.decoder.embed_positions.weight'][0]-2, **tie,
             **{k:c[k] for k in ('dropout','pad_token_id','bos_token_id','eos_token_id') if k in c})
     if 'model.embed_tokens.weight' not in shape: raise BadInput(f'{ck.weights.path}: no language model that we know (OPT, Qwen, Qwen2)')
     if not c: raise BadInput(f'{ck.weights.path}: config.json is missing; heads and rotation of the language model are in no tensor')
     vocab = dict(vocab_size=shape['model.embed_tokens.weight'][0])
-    if ck.member.rules[-1][0]=='lm_head.' and 'seq_length' in c: return qwen_config({**c, **vocab})
+    if ck.member.rules[-1][0]=='lm_head.' and 'seq_length' in c: return qwen_config({**c, **vocab, **tie})
     known = {k:v for k,v in c.items() if k in Qwen2Config().to_dict() or k=='rope_theta'}
     if 'num_attention_heads' not in known: raise BadInput(f'{ck.weights.path}: config.json lacks num_attention_heads')
-    return Qwen2Config(**{**known, **vocab, 'model_type':'qwen2', 'architectures':None})
+    return Qwen2Config(**{**known, **vocab, **tie, 'model_type':'qwen2', 'architectures':None})
 
-# %% ../../nbs/23b_language.ipynb #03a1e5c3
+# %% ../../nbs/23b_language.ipynb #59c3e276
 def find_tokenizer(
-    folder,        # of a checkpoint
-    most:int=8192, # longest text, tokens
+    folder,     # of a checkpoint
+    most:int=0, # longest text, tokens; 0: 8192, or what the tokenizer says itself
 ): # a tokenizer, or None
     "The tokenizer that lies in a folder; no code of the folder is run."
     folder = Path(folder)
-    if (folder/'qwen.tiktoken').is_file(): return qwen_tokenizer(folder/'qwen.tiktoken', most)
-    if not any((folder/n).is_file() for n in ('tokenizer.json','vocab.json')): return None
-    try: return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if (folder/'qwen.tiktoken').is_file(): return qwen_tokenizer(folder/'qwen.tiktoken', most or 8192)
+    try:
+        if (folder/'tokenizer.json').is_file(): return PreTrainedTokenizerFast.from_pretrained(folder)
+        if (folder/'vocab.json').is_file(): return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return None
     except Exception as e: raise BadInput(f'{folder}: its tokenizer cannot be read ({str(e).splitlines()[0][:120]})') from e
 
 def load_language(
@@ -159,7 +167,7 @@ def load_language(
     if config.model_type=='qwen2': limit_length(model)
     return model, find_tokenizer(ck.weights.folder, config.max_position_embeddings)
 
-# %% ../../nbs/23b_language.ipynb #097a64f5
+# %% ../../nbs/23b_language.ipynb #8debe53a
 _MAIN = ('vision.','projector.','language_model.','clip.','clip_projector.')
 
 @contextmanager
@@ -183,7 +191,7 @@ def _whole(ck, config):
     from vary_nb.model.vary import VaryForConditionalGeneration # a later chapter
     with torch.device('meta'): need = {k: tuple(v.shape) for k,v in VaryForConditionalGeneration(config).state_dict().items()}
     have = {k:r.shape for k,r in ck.tensors.items() if k.startswith(_MAIN)}
-    r = Report(ck.member.name, [], missing=[k for k in need if k not in have and k!='language_model.lm_head.weight'], unexpected=[k for k in have if k not in need],
+    r = Report(ck.member.name, [], missing=[k for k in need if k not in have and not (k=='language_model.lm_head.weight' and config.tie_word_embeddings)], unexpected=[k for k in have if k not in need],
         wrong=[f'{k}: {list(have[k])}, needed {list(need[k])}' for k in need if k in have and have[k]!=need[k]])
     if r.problem(): raise BadInput(f'{ck.weights.path}: {r.problem()}')
 
@@ -212,7 +220,10 @@ def write_config(
         return ['two towers: this package has no class for them yet']*two + ([] if exact else
             [f'VaryImageProcessor squashes with bicubic resampling; the original: {member.fit}, {member.resample or "unknown"}. load_vision_vocabulary does as the original.'])
     elif layout in ('sam-hf','got-hf'): _hf_config(ck, layout).save_pretrained(out)
-    elif layout==ck.member.name and ck.weights.config(): (out/'config.json').write_text(json.dumps(ck.weights.config(), indent=1))
+    elif layout==ck.member.name and ck.weights.config():
+        c = ck.weights.config(); gone = c.pop('auto_map', None)                       # names of Python files, which we do not pass on
+        (out/'config.json').write_text(json.dumps(c, indent=1))
+        return ['auto_map (code to be run) was left out of config.json']*bool(gone)
     else: return [f'no config.json: {FAMILY[layout].title} has none that could be made from {ck.member.title}']
     return []
 
@@ -224,9 +235,9 @@ def _hf_config(ck, layout):
     if v.stem!='patch' or v.grid[0]!=v.grid[1]: raise BadInput('transformers has this network for square pictures and patch stems alone')
     if layout=='sam-hf': return SamVisionConfig(**shared)
     return GotOcr2Config(vision_config=GotOcr2VisionConfig(**shared), text_config=language_config(ck), image_token_index=(ck.member.ids or (0,0,0))[1],
-        image_seq_length=v.grid[0]*v.grid[1]//16)
+        tie_word_embeddings=_tied(ck.tensors), image_seq_length=v.grid[0]*v.grid[1]//16)
 
-# %% ../../nbs/23b_language.ipynb #993f6fc9
+# %% ../../nbs/23b_language.ipynb #9e30ec64
 def write_card(
     ck:Checkpoint,  # what was converted
     report:Report,  # what was written
@@ -273,7 +284,7 @@ def convert(
         report.fresh = ck.report.fresh if layout!='sam-hf' and layout!='sam' else []
         notes = write_config(ck, layout, member, out)
         if has('language_model.') and layout not in ('vocabulary','sam','sam-hf'):
-            t = find_tokenizer(ck.weights.folder) if ck.weights.path.is_dir() else None
+            t = find_tokenizer(ck.weights.folder, ck.weights.config().get('seq_length', 0)) if ck.weights.path.is_dir() else None
             if t: t.save_pretrained(out)
             else: notes.append('no tokenizer in the source')
         write_card(ck, report, member, notes, out)
