@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['MICRO', 'image_tokens', 'check_sizes', 'VaryVisionConfig', 'PatchEmbed', 'MLP', 'Block', 'LayerNorm2d',
-           'init_weights', 'VisionVocabulary']
+           'init_weights', 'fit_positions', 'VisionVocabulary']
 
-# %% ../../nbs/22_vocabulary.ipynb #595bddf0
+# %% ../../nbs/22_vocabulary.ipynb #7e84678e
 from math import log2
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -17,21 +18,21 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ..core import BadInput
 from .attention import FORMS, Attention, partition, unpartition
 
-# %% ../../nbs/22_vocabulary.ipynb #90b1af08
+# %% ../../nbs/22_vocabulary.ipynb #d8e1f627
 def image_tokens(
     h:int,      # height of the picture in pixels
     w:int,      # width
     patch:int,  # pixels on a side of one cell
-    grid,       # most rows and columns of cells
+    grid=None,  # most rows and columns of cells; None: any number
 )->int: # how many tokens it becomes
     "Count the tokens of a picture, or say why it does not fit."
-    side,(rows,cols) = 4*patch,grid
+    side,(rows,cols) = 4*patch,grid or (float('inf'), float('inf'))
+    most = f', at most {rows*patch}x{cols*patch}' if grid else ''
     if h%side or w%side or not 0<h<=rows*patch or not 0<w<=cols*patch: raise BadInput(
-        f'a picture of {h}x{w} pixels (height x width) does not fit: both must be multiples of {side}, '
-        f'at most {rows*patch}x{cols*patch}; resize or pad it')
+        f'a picture of {h}x{w} pixels (height x width) does not fit: both must be multiples of {side}{most}; resize or pad it')
     return (h//side) * (w//side)
 
-# %% ../../nbs/22_vocabulary.ipynb #fbf7098c
+# %% ../../nbs/22_vocabulary.ipynb #14e07657
 def check_sizes(
     c, # anything with the attributes of `VaryVisionConfig`
 ):
@@ -46,13 +47,14 @@ def check_sizes(
     need(c.window_size>0, 'window_size', 'must be at least 1')
     need(c.attention in ('auto', *FORMS), 'attention', f"must be one of {', '.join(('auto', *FORMS))}")
     need(c.stem in ('patch', 'conv'), 'stem', 'must be patch or conv')
+    need(c.positions in ('crop', 'resize'), 'positions', 'must be crop or resize')
     if c.stem=='conv':
         halves = log2(c.patch_size)
         need(halves>0 and halves%1==0, 'patch_size', 'must be a power of two for the conv stem')
         least = 2**int(halves-1)
         need(c.hidden_size%least==0, 'hidden_size', f'must be a multiple of {least} for the conv stem')
 
-# %% ../../nbs/22_vocabulary.ipynb #87847781
+# %% ../../nbs/22_vocabulary.ipynb #d672eacd
 MICRO = dict(patch_size=8, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, mlp_dim=64, window_size=3,
     global_layers=(2,), grid=(8,16), neck=16, c2=32, c3=64)
 
@@ -75,22 +77,24 @@ class VaryVisionConfig(PreTrainedConfig):
         stem:str='patch',             # how pixels enter: 'patch' or 'conv'
         layer_norm_eps:float=1e-6,    # added to variances
         attention:str='auto',         # 'auto' or a name in `FORMS`
+        positions:str='crop',         # smaller pictures 'crop' the tables, or any size may 'resize' them
         **kwargs,                     # what every transformers configuration takes
     ):
         self.num_channels,self.patch_size,self.hidden_size = num_channels,patch_size,hidden_size
         self.num_hidden_layers,self.num_attention_heads = num_hidden_layers,num_attention_heads
         self.mlp_dim,self.window_size,self.global_layers = mlp_dim,window_size,list(global_layers)
         self.grid,self.neck,self.c2,self.c3 = list(grid),neck,c2,c3
-        self.stem,self.layer_norm_eps,self.attention = stem,layer_norm_eps,attention
+        self.stem,self.layer_norm_eps,self.attention,self.positions = stem,layer_norm_eps,attention,positions
         super().__init__(**kwargs)
         check_sizes(self)
 
     @classmethod
     def micro(cls, **kw): return cls(**{**MICRO, **kw})  # for tests; any setting can be overridden
 
-    def tokens(self, h:int, w:int)->int: return image_tokens(h, w, self.patch_size, self.grid)  # pixels in
+    def tokens(self, h:int, w:int)->int: # of a picture, sides in pixels
+        return image_tokens(h, w, self.patch_size, self.grid if self.positions=='crop' else None)
 
-# %% ../../nbs/22_vocabulary.ipynb #99bb46f6
+# %% ../../nbs/22_vocabulary.ipynb #cc15bac8
 class PatchEmbed(nn.Module):
     "From pixels to a map of cells, one for each patch."
     def __init__(self,
@@ -110,7 +114,7 @@ class PatchEmbed(nn.Module):
         "Embed the patches; the channels move to the end."
         return self.proj(x).permute(0, 2, 3, 1)
 
-# %% ../../nbs/22_vocabulary.ipynb #3a6ea7dc
+# %% ../../nbs/22_vocabulary.ipynb #43166a52
 class MLP(nn.Module):
     "Two linear layers with a GELU between them."
     def __init__(self,
@@ -126,7 +130,7 @@ class MLP(nn.Module):
         "Work on each cell alone."
         return self.lin2(self.act(self.lin1(x)))
 
-# %% ../../nbs/22_vocabulary.ipynb #3fd62b4a
+# %% ../../nbs/22_vocabulary.ipynb #03d3a257
 class Block(GradientCheckpointingLayer):
     "One ViTDet block: attention, in windows or over the whole map, then an MLP."
     def __init__(self,
@@ -137,7 +141,7 @@ class Block(GradientCheckpointingLayer):
         d,(rows,cols) = c.hidden_size,(window, window) if window else c.grid
         self.window = window
         self.norm1,self.norm2 = nn.LayerNorm(d, c.layer_norm_eps),nn.LayerNorm(d, c.layer_norm_eps)
-        self.attn = Attention(d, c.num_attention_heads, rows, cols, c.attention)
+        self.attn = Attention(d, c.num_attention_heads, rows, cols, c.attention, c.positions=='resize' and not window)
         self.mlp = MLP(d, c.mlp_dim)
 
     def forward(self,
@@ -151,7 +155,7 @@ class Block(GradientCheckpointingLayer):
         x = x + y
         return x + self.mlp(self.norm2(x))
 
-# %% ../../nbs/22_vocabulary.ipynb #135f7ba3
+# %% ../../nbs/22_vocabulary.ipynb #08e99355
 class LayerNorm2d(nn.LayerNorm):
     "Layer norm over the channels of a map that has them first."
     def forward(self,
@@ -160,7 +164,7 @@ class LayerNorm2d(nn.LayerNorm):
         "Normalise each cell by itself."
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-# %% ../../nbs/22_vocabulary.ipynb #8e987e82
+# %% ../../nbs/22_vocabulary.ipynb #bc58d3e9
 def init_weights(
     m:nn.Module, # one module of the network
 ):
@@ -172,7 +176,20 @@ def init_weights(
     elif isinstance(m, Attention): nn.init.zeros_(m.rel_pos_h), nn.init.zeros_(m.rel_pos_w)
     elif hasattr(m, 'pos_embed'): nn.init.trunc_normal_(m.pos_embed, std=.02)  # `VisionVocabulary`, below
 
-# %% ../../nbs/22_vocabulary.ipynb #9a2b8a96
+# %% ../../nbs/22_vocabulary.ipynb #ce267903
+def fit_positions(
+    table:Tensor,       # absolute positions (1,rows,cols,d)
+    h:int,              # rows of the map
+    w:int,              # columns
+    resize:bool=False,  # interpolate; otherwise the upper left part
+)->Tensor: # (1,h,w,d)
+    "Give every cell of a map its position."
+    if not resize: return table[:, :h, :w]
+    if table.shape[1:3]==(h, w): return table
+    x = F.interpolate(table.permute(0, 3, 1, 2).float(), (h, w), mode='bicubic', antialias=True)
+    return x.permute(0, 2, 3, 1).to(table.dtype)
+
+# %% ../../nbs/22_vocabulary.ipynb #900bc673
 class VisionVocabulary(nn.Module):
     "The network that turns a page into image tokens."
     def __init__(self,
@@ -197,7 +214,7 @@ class VisionVocabulary(nn.Module):
         "Compute the map behind the neck and the map of tokens."
         self.config.tokens(*x.shape[-2:])                  # raises if the picture does not fit
         x = self.patch_embed(x)                            # (b,h,w,d)
-        x = x + self.pos_embed[:, :x.shape[1], :x.shape[2]]
+        x = x + fit_positions(self.pos_embed, *x.shape[1:3], self.config.positions=='resize')
         for block in self.blocks: x = block(x)
         x = self.neck(x.permute(0, 3, 1, 2))               # (b,neck,h,w)
         return x, self.net_3(self.net_2(x))
