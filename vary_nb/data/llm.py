@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIELDS', 'SCHEMA', 'prompt', 'read_answer', 'request', 'ask', 'keep', 'LLMGenerator']
 
-# %% ../../nbs/15b_llm.ipynb #ef438ff1
+# %% ../../nbs/15b_llm.ipynb #572494e2
 import hashlib, json, os, re, tempfile, time
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from ..core import BadInput, Skip, rng
 from .charts import FORMS, Format, Style, shares
 from .semantic import Wish, to_spec
 
-# %% ../../nbs/15b_llm.ipynb #745b7135
-FIELDS = dict(en='''farming, fishing, forestry, mining, steel, chemistry, textiles, shipping, railways, aviation, roads, cycling, banking,
-    insurance, taxes, housing, rents, building, water supply, sewage, electricity, heating, weather, oceans, glaciers, forests, birds, insects,
-    pets, medicine, hospitals, nursing, nutrition, sport, football, running, chess, schools, universities, libraries, books, newspapers, radio,
-    film, theatre, music, museums, painting, archaeology, languages, elections, courts, police, fire brigades, charities, families, ageing,
-    migration, jobs, wages, start-ups, retail, restaurants, cafes, baking, wine, tea, clothing, toys, furniture, gardens, tourism, hotels,
-    camping, mountains, rivers, astronomy, satellites, physics, mathematics, computers, phones, games, software, robots, batteries''',
+# %% ../../nbs/15b_llm.ipynb #0f38c5ea
+FIELDS = dict(en='''farming, fishing, forestry, mining, steel, chemistry, textiles, shipping, railways, aviation,
+    roads, cycling, banking, insurance, taxes, housing, rents, building, water supply, sewage, electricity, heating,
+    weather, oceans, glaciers, forests, birds, insects, pets, medicine, hospitals, nursing, nutrition, sport,
+    football, running, chess, schools, universities, libraries, books, newspapers, radio, film, theatre, music,
+    museums, painting, archaeology, languages, elections, courts, police, fire brigades, charities, families,
+    ageing, migration, jobs, wages, start-ups, retail, restaurants, cafes, baking, wine, tea, clothing, toys,
+    furniture, gardens, tourism, hotels, camping, mountains, rivers, astronomy, satellites, physics, mathematics,
+    computers, phones, games, software, robots, batteries''',
     zh='''农业、渔业、林业、采矿、钢铁、化工、纺织、航运、铁路、航空、公路、骑行、银行、保险、税收、住房、租房、建筑、供水、污水处理、电力、供暖、
     气象、海洋、冰川、森林、鸟类、昆虫、宠物、医药、医院、护理、营养、体育、足球、跑步、围棋、中小学、大学、图书馆、图书、报纸、广播、电影、戏曲、
     音乐、博物馆、书画、考古、方言、社区、法院、公安、消防、公益、家庭、养老、人口流动、就业、工资、创业、零售、餐饮、咖啡、面点、白酒、茶叶、服装、
@@ -32,25 +34,32 @@ def prompt(
     k:int,     # number of the content; decides the field
 )->str:
     "What we ask of the model for content k."
-    fields = [f.strip() for f in re.split('[,、]', FIELDS[wish.lang])]; field = fields[int(rng(0, 'field', k).integers(len(fields)))]
+    fields = [f.strip() for f in re.split('[,、]', FIELDS[wish.lang])]
+    field = fields[int(rng(0, 'field', k).integers(len(fields)))]
     kind = FORMS[wish.form]; share = kind=='pie' or wish.form=='stacked'
     what = dict(pie='parts of a whole, in percent', line='something that changes over time',
-                composite='two related quantities over time (first series: bars, second series: a line with a unit of its own)')
-    what = what.get(kind, 'shares in percent (in every category the series add up to 100)' if share else 'things that are compared')
+                composite='two related quantities over time (first bars, then a line with a unit of its own)')
+    shares_ = 'shares in percent (in every category the series add up to 100)'
+    what = what.get(kind, shares_ if share else 'things that are compared')
     series = 1 if kind=='pie' else 2 if kind=='composite' else f'{2 if share else 1} to {wish.k}'
-    return (f"Invent the data of one chart, number {k}, in the field \"{field}\". Pick a subject that is not the first to come to mind. "
-            f"It shows {what}. Series: {series}. Categories: 3 to {wish.n}, each at most {14 if wish.lang=='en' else 6} characters. "
-            f"Write all texts in {dict(en='English', zh='Simplified Chinese')[wish.lang]}; the title at most "
-            f"{45 if wish.lang=='en' else 20} characters, with whose data it is. The numbers must be plausible and belong together: real orders of "
-            f"magnitude, growth that compounds, seasons in the right months, related series that follow each other"
-            + ("; they add up to exactly 100." if share else '.')
-            + (' No negative numbers.' if kind!='line' else '') + ' Invent organisations and small places; do not name real people. Answer with JSON only.')
+    name,long,title = ('English',14,45) if wish.lang=='en' else ('Simplified Chinese',6,20)
+    parts = [f'Invent the data of one chart, number {k}, in the field "{field}".',
+             'Pick a subject that is not the first to come to mind.', f'It shows {what}. Series: {series}.',
+             f'Categories: 3 to {wish.n}, each at most {long} characters. Write all texts in {name};',
+             f'the title at most {title} characters, with whose data it is.',
+             'The numbers must be plausible and belong together: real orders of magnitude, growth that compounds,',
+             'seasons in the right months, related series that follow each other.']
+    if share: parts.append('They add up to exactly 100.')
+    if kind!='line': parts.append('No negative numbers.')
+    return ' '.join(parts+['Invent organisations and small places; do not name real people. Answer with JSON only.'])
 
-# %% ../../nbs/15b_llm.ipynb #68688a69
+# %% ../../nbs/15b_llm.ipynb #0dc0c398
 _TEXT,_NUMBERS = dict(type='string'),dict(type='array', items=dict(type='number'))
 def _object(**keys): return dict(type='object', properties=keys, required=list(keys), additionalProperties=False)
-SCHEMA = _object(title=_TEXT, source=_TEXT, category_axis=_TEXT, value_axis=_TEXT, second_axis=_TEXT, decimals=dict(type='integer'),
-                 categories=dict(type='array', items=_TEXT), series=dict(type='array', items=_object(name=_TEXT, values=_NUMBERS)))
+SCHEMA = _object(title=_TEXT, source=_TEXT, category_axis=_TEXT, value_axis=_TEXT, second_axis=_TEXT,
+                 decimals=dict(type='integer'),
+                 categories=dict(type='array', items=_TEXT),
+                 series=dict(type='array', items=_object(name=_TEXT, values=_NUMBERS)))
 
 def read_answer(
     text:str,  # what the model wrote
@@ -64,24 +73,28 @@ def read_answer(
     if lost: raise BadInput(f"not a chart: no {', '.join(sorted(lost))}")
     kind,digits = FORMS[wish.form],d['decimals'] if type(d['decimals']) is int and 0<=d['decimals']<=2 else 1
     share = kind=='pie' or wish.form=='stacked'; lying = wish.form=='horizontal'
-    c = dict(title=d['title'], categories=d['categories'], series=d['series'], form=wish.form, lang=wish.lang, source=d['source'],
-             x=d['value_axis'] if lying else d['category_axis'], y='' if lying else d['value_axis'],
-             y2=d['second_axis'] if kind=='composite' else '', formats=(Format(digits, after='%' if share else ''), Format(1))[:1+(kind=='composite')],
+    c = dict(title=d['title'], categories=d['categories'], series=d['series'], form=wish.form, lang=wish.lang,
+             source=d['source'],              x=d['value_axis'] if lying else d['category_axis'],
+             y='' if lying else d['value_axis'],
+             y2=d['second_axis'] if kind=='composite' else '',
+             formats=(Format(digits, after='%' if share else ''), Format(1))[:1+(kind=='composite')],
              topic='llm', law=None)
     to_spec(c, Style())                                                       # now all values are numbers
-    if len(c['categories'])>wish.n or len(c['series'])>max(wish.k, 2): raise BadInput('more categories or series than asked for')
+    if len(c['categories'])>wish.n or len(c['series'])>max(wish.k, 2):
+        raise BadInput('more categories or series than asked for')
     rows = np.array([s['values'] for s in c['series']], float)
     if share:
         sums = rows.sum(0 if wish.form=='stacked' else 1)
         if abs(sums-100).max()>2: raise BadInput(f'shares add up to {sums.max():g} instead of 100')
-        rows = np.array([shares(v, digits) for v in rows.T]).T if wish.form=='stacked' else np.array([shares(v, digits) for v in rows])
-        c['law'] = 'columns' if wish.form=='stacked' else 'sum'
+        stacked = wish.form=='stacked'; whole = np.array([shares(v, digits) for v in (rows.T if stacked else rows)])
+        rows,c['law'] = (whole.T,'columns') if stacked else (whole,'sum')
     rounded = lambda k, v: round(float(v), 1 if kind=='composite' and k else digits)
-    c['series'] = [dict(name=s['name'], values=[rounded(k, v) for v in row]) for k,(s,row) in enumerate(zip(c['series'], rows))]
+    c['series'] = [dict(name=s['name'], values=[rounded(k, v) for v in rows[k]]) for k,s in enumerate(c['series'])]
     to_spec(c, Style()); return c
 
-# %% ../../nbs/15b_llm.ipynb #2dd1ec0c
-_FORMATS = (dict(type='json_schema', json_schema=dict(name='chart', strict=True, schema=SCHEMA)), dict(type='json_object'), None)
+# %% ../../nbs/15b_llm.ipynb #b0ffcc16
+_FORMATS = (dict(type='json_schema', json_schema=dict(name='chart', strict=True, schema=SCHEMA)),
+            dict(type='json_object'), None)
 
 def request(
     client,        # an `openai.OpenAI`
@@ -93,16 +106,18 @@ def request(
     from openai import BadRequestError, UnprocessableEntityError
     for h in range(how, len(_FORMATS)):
         form = dict(response_format=_FORMATS[h]) if _FORMATS[h] else {}
-        spelled = messages if h==0 else [*messages[:-1], {**messages[-1], 'content':f"{messages[-1]['content']}\nJSON schema: {json.dumps(SCHEMA)}"}]
-        try: answer = client.chat.completions.create(messages=spelled, **form, **more)
+        spelled = f"{messages[-1]['content']}\nJSON schema: {json.dumps(SCHEMA)}" if h else messages[-1]['content']
+        asked = [*messages[:-1], {**messages[-1], 'content':spelled}]
+        try: answer = client.chat.completions.create(messages=asked, **form, **more)
         except (BadRequestError, UnprocessableEntityError):
             if h+1==len(_FORMATS): raise
             continue
         u = answer.usage; message = answer.choices[0].message if answer.choices else None
-        refused = message is None or getattr(message, 'refusal', None) or answer.choices[0].finish_reason=='content_filter'
-        return None if refused else message.content or '', [1, u.prompt_tokens if u else 0, u.completion_tokens if u else 0], h
+        refused = not message or getattr(message, 'refusal', None) or answer.choices[0].finish_reason=='content_filter'
+        cost = [1, u.prompt_tokens, u.completion_tokens] if u else [1,0,0]
+        return None if refused else message.content or '', cost, h
 
-# %% ../../nbs/15b_llm.ipynb #c7c901a5
+# %% ../../nbs/15b_llm.ipynb #182029a7
 def ask(
     g,             # an `LLMGenerator`
     question:str,
@@ -111,7 +126,8 @@ def ask(
     "Ask until there is a chart, or until it is time to give up; Skip if the server never answered."
     from openai import APIConnectionError, APIStatusError, OpenAI
     key = os.environ.get(g.key, ''); used,messages,why = np.zeros(3, int),[dict(role='user', content=question)],''
-    if not (key or g.base_url or os.environ.get('OPENAI_BASE_URL')): raise BadInput(f'LLMGenerator: set the environment variable {g.key}')
+    if not (key or g.base_url or os.environ.get('OPENAI_BASE_URL')):
+        raise BadInput(f'LLMGenerator: set the environment variable {g.key}')
     more = dict(model=g.model) if g.temperature is None else dict(model=g.model, temperature=g.temperature)
     with OpenAI(api_key=key or 'none', base_url=g.base_url, timeout=g.timeout, max_retries=0) as client:
         for t in range(g.tries):
@@ -120,33 +136,37 @@ def ask(
             except APIStatusError as e:
                 said = str(e).replace(key or '\0', '***')[:150].replace('\n', ' ')
                 if e.status_code not in (408,409,429) and e.status_code<500 or 'insufficient_quota' in said:
-                    raise BadInput(f"model {g.model}: status {e.status_code}" + (f'; check {g.key}' if e.status_code in (401,403) else f': {said}')) from None
+                    hint = f'; check {g.key}' if e.status_code in (401,403) else f': {said}'
+                    raise BadInput(f'model {g.model}: status {e.status_code}{hint}') from None
                 after = e.response.headers.get('retry-after', ''); why = f'status {e.status_code}'
                 time.sleep(min(float(after), 60) if re.fullmatch(r'[\d.]+', after) else pause); continue
-            except APIConnectionError as e: why = type(e).__name__; time.sleep(pause); continue   # a time-out is one, too
+            # a time-out is one, too
+            except APIConnectionError as e: why = type(e).__name__; time.sleep(pause); continue
             verdict = ('model refused', '')
             if text is not None:
                 try: read_answer(text, wish); return dict(answer=text, skip=None, used=used.tolist())
                 except BadInput as e: verdict = ('model wrote no chart', str(e)[:120])
                 messages = [messages[0], dict(role='assistant', content=text[:4000] or '-'),
-                            dict(role='user', content=f'That cannot be used: {verdict[1]}. Answer again, with JSON only.')]
+                            dict(role='user', content=f'That cannot be used: {verdict[1]}. Answer again, JSON only.')]
             why = verdict; time.sleep(pause if text is None else 0)
     if isinstance(why, str): raise Skip('model did not answer', why)
     return dict(answer=None, skip=list(why), used=used.tolist())
 
-# %% ../../nbs/15b_llm.ipynb #48c9666a
+# %% ../../nbs/15b_llm.ipynb #3c395b79
 def keep(
     path:Path,   # where a record shall be
     record:dict,
 )->None:
     "Write a record whole, unless there is one already: the first stays."
-    path.parent.mkdir(parents=True, exist_ok=True); fd,tmp = tempfile.mkstemp(prefix='.', suffix='.part', dir=path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd,tmp = tempfile.mkstemp(prefix='.', suffix='.part', dir=path.parent)
     try:
         with os.fdopen(fd, 'w', encoding='utf8') as f: json.dump(record, f, ensure_ascii=False, indent=1)
         os.link(tmp, path)
     except FileExistsError: pass                                              # another process was faster
     finally: os.unlink(tmp)
 
+# %% ../../nbs/15b_llm.ipynb #0752202a
 class LLMGenerator:
     "Contents written by a language model behind an OpenAI-compatible server."
     def __init__(self,
@@ -161,17 +181,19 @@ class LLMGenerator:
         price=(0,0),                # of a million tokens: read, written
         temperature:float|None=None, # None: the server's own
     ):
-        if distinct<1 or tries<1: raise BadInput(f'LLMGenerator: distinct={distinct} and tries={tries} must be at least 1')
+        if distinct<1 or tries<1:
+            raise BadInput(f'LLMGenerator: distinct={distinct} and tries={tries} must be at least 1')
         self.model,self.base_url,self.cache,self.distinct,self.key = model,base_url,Path(cache),int(distinct),key
         self.tries,self.timeout,self.wait,self.price,self.temperature = tries,timeout,wait,tuple(price),temperature
-        self.how = 0                                                          # the first of _FORMATS that the server has not refused
+        self.how = 0 # the first of _FORMATS that the server has not refused
 
     def __call__(self,
         r:np.random.Generator, # where the randomness comes from
         wish:Wish,
     )->dict: # a content
         "The content of a number drawn by chance, for a wish of one of a few sizes."
-        coarse = wish._replace(n=max(m for m in (3,4,6,8) if m<=wish.n), k=min(wish.k, 4 if wish.form=='stacked' else 2))
+        coarse = wish._replace(n=max(m for m in (3,4,6,8) if m<=wish.n),
+                               k=min(wish.k, 4 if wish.form=='stacked' else 2))
         return self.content(int(r.integers(self.distinct)), coarse)
 
     def path(self, question):
@@ -194,6 +216,7 @@ class LLMGenerator:
 
     def bill(self):
         "Requests, tokens read and written, and their price, over all answers in the cache."
-        rows = [json.loads(p.read_text('utf8'))['used'] for p in sorted(self.cache.glob('*.json'))] if self.cache.exists() else []
+        rows = [json.loads(p.read_text('utf8'))['used'] for p in self.cache.glob('*.json')]
         calls,read,written = np.sum(rows, 0, int).tolist() if rows else (0,0,0)
-        return dict(answers=len(rows), requests=calls, read=read, written=written, price=(read*self.price[0]+written*self.price[1])/1e6)
+        return dict(answers=len(rows), requests=calls, read=read, written=written,
+                    price=(read*self.price[0]+written*self.price[1])/1e6)

@@ -7,7 +7,7 @@ __all__ = ['TOPICS', 'PLACES', 'SHAPES', 'LAWS', 'Wording', 'Topic', 'add_topics
            'season', 'share', 'mix', 'split', 'typical', 'groups', 'pair', 'from_topics', 'to_spec', 'room',
            'SemanticCharts']
 
-# %% ../../nbs/15_semantic.ipynb #06fc75cb
+# %% ../../nbs/15_semantic.ipynb #eda02ff7
 import importlib, math, re
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from ..core import BadInput, Skip, rng
 from .charts import FORMS, Charts, ChartSpec, Format, draw_style, expected, shares
 from .corpus import cjk_font, missing
 
-# %% ../../nbs/15_semantic.ipynb #57d8002d
+# %% ../../nbs/15_semantic.ipynb #9eba9846
 class Wording(NamedTuple):
     "What a topic says in one language."
     what:tuple     # wordings of what is shown
@@ -60,7 +60,7 @@ def add_topics(
             raise BadInput(f'topic {name.strip()}: other things in Chinese')
     TOPICS.update({t.name: t for t in new}); return new
 
-# %% ../../nbs/15_semantic.ipynb #b982be1d
+# %% ../../nbs/15_semantic.ipynb #27cc0e09
 add_topics('trend', '''
 population: 20 900 -.01 .04 .003 1
  en: Population | Residents | Number of inhabitants ; Inhabitants (thousands) ; @ ; Office of Statistics | Census
@@ -96,7 +96,7 @@ internet: 30 200 .06 .2 .01 1
  zh: 宽带用户 | 互联网用户 ; 用户（万户） ; @ ; 通信管理局
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #14454760
+# %% ../../nbs/15_semantic.ipynb #e22aaa68
 add_topics('season', '''
 temperature: .4 1
  en: Mean temperature | Temperature ; Temperature (°C) ; Oslo=6.5 11 7 | Cairo=22 7.5 7 | Beijing=13 15 7 |
@@ -137,7 +137,7 @@ illness: 5 0
  zh: 就诊人数 | 门诊病例 ; 人数（人） ; 感冒=180 150 1 | 花粉过敏=90 80 5 | 晒伤=40 36 7 ; 卫生局
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #45e8ae6b
+# %% ../../nbs/15_semantic.ipynb #9ccbba70
 add_topics('share', '''
 electricity: .3 1
  en: Electricity by source | Where the electricity comes from ; Share ; Coal=26 | Gas=22 | Wind=18 | Hydro=14 |
@@ -176,7 +176,7 @@ delays: .3 1
  zh: 列车晚点原因 | 晚点原因 ; 占比 ; 天气=31 | 信号=22 | 施工=18 | 客流=14 | 设备=9 | 其他=7 ; 铁路年报
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #2da35f93
+# %% ../../nbs/15_semantic.ipynb #42cf8d94
 add_topics('mix', '''
 power_mix: .06 0
  en: Electricity mix | Sources of electricity ; Share ; Coal=52 22 | Gas=24 20 | Wind=8 30 |
@@ -197,7 +197,7 @@ generations: .04 0
  zh: 年龄结构变化 | 人口老龄化 ; 占比 ; 20岁以下=33 19 | 20至64岁=57 62 | 65岁以上=10 19 ; 人口普查
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #8ec7bdd0
+# %% ../../nbs/15_semantic.ipynb #49cc0e22
 add_topics('split', '''
 city_budget: 40 600 .25 1
  en: City budget | What the city spends ; Million euros ; Schools=26 | Roads=17 | Social services=24 | Culture=7 |
@@ -225,7 +225,7 @@ medals: 20 90 .4 0
  zh: 各项目奖牌数 | 奖牌分布 ; 奖牌（枚） ; 游泳=22 | 跳水=18 | 乒乓球=15 | 举重=17 | 羽毛球=13 | 射击=13 ; 组委会
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #b6344141
+# %% ../../nbs/15_semantic.ipynb #3e18cd59
 add_topics('typical', '''
 speed: .03 0
  en: How fast animals run | Top speed of animals ; Speed (km/h) ; Cheetah=105 | Horse=70 | Hare=68 | Giraffe=55 |
@@ -253,7 +253,7 @@ travel_time: .05 0
  zh: 六百公里用时 | 出行用时比较 ; 时间（分钟） ; 飞机=95 | 高铁=150 | 汽车=360 | 普快=430 | 长途客车=470 ; 出行指南
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #5e147928
+# %% ../../nbs/15_semantic.ipynb #48ece223
 add_topics('groups', '''
 exams: .03 .06 1
  en: Exam scores | Mean scores in the exam ; Points ; Maths=71 | Reading=78 | Physics=67 | History=76 |
@@ -273,7 +273,7 @@ satisfaction: .03 .07 1
  zh: 住客满意度 | 酒店评分 ; 评分（满分10） ; 客房=7.9 | 餐饮=7.4 | 服务=8.2 | 泳池=7.1 | 价格=6.5 / 星辰酒店 | 海景酒店 | 皇冠酒店 ; 住客调查
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #5c72a51c
+# %% ../../nbs/15_semantic.ipynb #3b6d1d73
 add_topics('pair', '''
 turnover: 12 300 .04 .14 99 0 0 0 1 1
  en: Turnover and growth | Turnover of the company ; Turnover (million euros) | Growth (%) ; @ ; Annual report
@@ -281,28 +281,28 @@ turnover: 12 300 .04 .14 99 0 0 0 1 1
 exports: 20 500 .04 .12 99 0 0 0 1 1
  en: Exports and growth | Exports ; Exports (million euros) | Growth (%) ; @ ; Customs office
  zh: 出口额及增速 | 出口额 ; 出口额（亿元） | 增速（%） ; @ ; 海关
-museum: 20 160 -.1 .15 1 .15 1.5 .03 1 2
+museum: 20 160 -.1 .15 1 .006 .012 .03 1 2
  en: Visitors and takings | Visitors of the museum ; Visitors (thousands) |
    Takings (million euros) ; @ ; Museum office
  zh: 参观人数与门票收入 | 博物馆客流 ; 人数（千人） | 收入（百万元）*4 ; @ ; 博物馆
 coffee: 2 4 .03 .12 -1.3 80 400 .03 2 0
  en: Price and sales of coffee | What a dearer coffee sells ; Price (euros) | Cups a day ; @ ; Café Corner
  zh: 咖啡价格与销量 | 涨价后的销量 ; 价格（元）*6 | 日销量（杯） ; @ ; 街角咖啡
-schools: 800 6000 -.06 .08 1 50 400 .02 0 0
+schools: 800 6000 -.06 .08 1 .05 .085 .02 0 0
  en: Pupils and teachers | Pupils and teachers by year ; Pupils | Teachers ; @ ; School office
  zh: 学生与教师人数 | 在校师生 ; 学生（人） | 教师（人） ; @ ; 教育局
 traffic: 20 300 .01 .08 .7 90 900 .05 1 0
  en: Cars and accidents | Cars and accidents by year ; Cars (thousands) | Accidents ; @ ; Traffic police
  zh: 汽车数量与事故 | 汽车与交通事故 ; 汽车（千辆） | 事故（起） ; @ ; 交警队
-farm: 30 200 -.05 .08 1 1 9 .06 1 1
+farm: 30 200 -.05 .08 1 .04 .07 .06 1 1
  en: Fields and harvest | Sown land and harvest ; Land (thousand hectares) |
    Harvest (hundred thousand tonnes) ; @ ; Farmers' union
  zh: 播种面积与产量 | 耕地与收成 ; 面积（千公顷） | 产量（十万吨） ; @ ; 农业局
 ''');
 
-# %% ../../nbs/15_semantic.ipynb #261acb16
-PLACES = dict(en=('Ashford Bay','Millbrook','Castle Hill','Port Linden','Greywater','Eastmoor','Stonebridge','Willow Creek',
-                  'Northgate','Fairview','Old Harbour','Silverton'),
+# %% ../../nbs/15_semantic.ipynb #611a9a42
+PLACES = dict(en=('Ashford Bay','Millbrook','Castle Hill','Port Linden','Greywater','Eastmoor','Stonebridge',
+                  'Willow Creek','Northgate','Fairview','Old Harbour','Silverton'),
               zh=('临江市','青石镇','云州','东港市','白河县','南屏区','安岭市','柳城县','星湖区','古渡镇','海宁湾','金沙县'))
 
 class Wish(NamedTuple):
@@ -331,7 +331,7 @@ def with_rest(
     rest = sum(v for _,v in parts[n-1:]); other = dict(en='Other', zh='其他')[lang]
     return [(name, v) for name,v in keep if name!=other]+[(other, rest)]
 
-# %% ../../nbs/15_semantic.ipynb #b21e61a3
+# %% ../../nbs/15_semantic.ipynb #f5522b41
 def years(
     r:np.random.Generator, # where the randomness comes from
     n:int,                 # how many
@@ -357,6 +357,7 @@ def trend(
         rows.append(first*np.exp(np.cumsum(growth))); first = min(max(first*r.uniform(.65, 1.5), low), high)
     return dict(categories=years(r, n, wish.lang), names=names, rows=rows, x=dict(en='Year', zh='年份'))
 
+# %% ../../nbs/15_semantic.ipynb #573165ce
 _MONTHS = dict(en='Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(), zh=[f'{m}月' for m in range(1, 13)])
 
 def season(
@@ -372,9 +373,10 @@ def season(
     for _,(mean,swing,peak) in items:
         wave = mean+swing*np.cos((m-peak)*math.pi/6)+r.normal(0, t.numbers[0], len(m))
         rows.append(np.maximum(wave, .02*mean) if mean>=swing else wave)
-    return dict(categories=_MONTHS[wish.lang][::step], names=[name for name,_ in items], rows=rows, x=dict(en='Month', zh='月份'))
+    return dict(categories=_MONTHS[wish.lang][::step], names=[name for name,_ in items], rows=rows,
+                x=dict(en='Month', zh='月份'))
 
-# %% ../../nbs/15_semantic.ipynb #5f3d1e48
+# %% ../../nbs/15_semantic.ipynb #46f6f9c3
 def share(
     r:np.random.Generator,
     t:Topic,
@@ -394,13 +396,15 @@ def mix(
     wish:Wish,
 )->dict:
     "Shares that shift over the years."
-    spread,digits = t.numbers; n = int(r.integers(min(3, wish.n), min(wish.n, 7)+1)); parts = with_rest(w.items, max(wish.k, 2), wish.lang)
+    spread,digits = t.numbers; n = int(r.integers(min(3, wish.n), min(wish.n, 7)+1))
+    parts = with_rest(w.items, max(wish.k, 2), wish.lang)
     a,b = np.array([v for _,v in parts]).T; way = np.linspace(0, 1, n)[:,None]*r.uniform(.6, 1)
     table = (a+(b-a)*way)*np.exp(r.normal(0, spread, (n, len(parts))))
     table = np.array([shares(np.maximum(row, .05*row.sum()), int(digits)) for row in table])
-    return dict(categories=years(r, n, wish.lang, int(r.choice((1,2,5)))), names=[name for name,_ in parts], rows=list(table.T),
-                after='%', law='columns', x=dict(en='Year', zh='年份'))
+    return dict(categories=years(r, n, wish.lang, int(r.choice((1,2,5)))), names=[name for name,_ in parts],
+                rows=list(table.T), after='%', law='columns', x=dict(en='Year', zh='年份'))
 
+# %% ../../nbs/15_semantic.ipynb #1e892516
 def split(
     r:np.random.Generator,
     t:Topic,
@@ -412,9 +416,10 @@ def split(
     weights = np.array([v[0] for _,v in parts])*np.exp(r.normal(0, spread, len(parts)))
     row = np.round(weights/weights.sum()*math.exp(r.uniform(math.log(low), math.log(high))), int(digits))
     total = round(float(row.sum()), int(digits))
-    return dict(categories=[name for name,_ in parts]+[dict(en='Total', zh='合计')[wish.lang]], names=[''], rows=[[*row, total]], law='total')
+    return dict(categories=[name for name,_ in parts]+[dict(en='Total', zh='合计')[wish.lang]], names=[''],
+                rows=[[*row, total]], law='total')
 
-# %% ../../nbs/15_semantic.ipynb #3401c38d
+# %% ../../nbs/15_semantic.ipynb #59d16bc2
 def typical(
     r:np.random.Generator,
     t:Topic,
@@ -422,7 +427,8 @@ def typical(
     wish:Wish,
 )->dict:
     "Things of a known size, sorted or not."
-    items = some(r, w.items, int(r.integers(min(3, wish.n), wish.n+1))); order = r.permutation(len(items)) if r.random()<.5 else range(len(items))
+    items = some(r, w.items, int(r.integers(min(3, wish.n), wish.n+1)))
+    order = r.permutation(len(items)) if r.random()<.5 else range(len(items))
     row = np.array([v[0] for _,v in items])*np.exp(r.normal(0, t.numbers[0], len(items)))
     return dict(categories=[items[i][0] for i in order], names=[''], rows=[row[list(order)]])
 
@@ -438,6 +444,7 @@ def groups(
     rows = [level*math.exp(r.normal(0, spread))*np.exp(r.normal(0, noise, len(items))) for _ in names]
     return dict(categories=[name for name,_ in items], names=names, rows=rows)
 
+# %% ../../nbs/15_semantic.ipynb #f5b02598
 def pair(
     r:np.random.Generator,
     t:Topic,
@@ -450,11 +457,14 @@ def pair(
     a = math.exp(r.uniform(math.log(low), math.log(high)))*np.cumprod(1+growth)
     a = np.round(a*w.axes[0][1], int(digits[0]))                                     # one year more than is shown
     if power==99: b = (a[1:]/a[:-1]-1)*100
-    else: b = math.exp(r.uniform(math.log(least), math.log(most)))*(a[1:]/a.mean())**power*np.exp(r.normal(0, noise, n))
-    return dict(categories=years(r, n, wish.lang), names=[axis.split('（')[0].split(' (')[0] for axis,_ in w.axes], scaled=True,
-                rows=[a[1:], b*(w.axes[1][1] if power!=99 else 1)], x=dict(en='Year', zh='年份'), law='growth' if power==99 else None)
+    else:
+        level = math.exp(r.uniform(math.log(least), math.log(most)))
+        b = level*(a[1:]/(a.mean() if power!=1 else 1))**power*np.exp(r.normal(0, noise, n))
+    return dict(categories=years(r, n, wish.lang), names=[axis.split('（')[0].split(' (')[0] for axis,_ in w.axes],
+                rows=[a[1:], b*(w.axes[1][1] if power!=99 else 1)], scaled=True, x=dict(en='Year', zh='年份'),
+                law='growth' if power==99 else None)
 
-# %% ../../nbs/15_semantic.ipynb #654ede3f
+# %% ../../nbs/15_semantic.ipynb #dbbbbe89
 SHAPES = dict(trend=(trend, ('line','area','grouped')), season=(season, ('line','area','grouped')),
               share=(share, ('pie','doughnut','rose','horizontal')), mix=(mix, ('stacked',)),
               split=(split, ('grouped','horizontal')), typical=(typical, ('grouped','horizontal')),
@@ -462,14 +472,17 @@ SHAPES = dict(trend=(trend, ('line','area','grouped')), season=(season, ('line',
 
 _TIME = dict(en='{place}: {low}, {first} to {last} | {place}: {low} since {first} | {what} by year: {place}',
              zh='{place}{what}（{first}至{last}） | {first}以来{place}{what} | {place}历年{what}')
-_MANY = dict(en='{what}, {first} to {last} | {what} by year | {what} since {first}', zh='{first}至{last}{what} | 历年{what} | {what}比较')
+_MANY = dict(en='{what}, {first} to {last} | {what} by year | {what} since {first}',
+             zh='{first}至{last}{what} | 历年{what} | {what}比较')
 _WAVE = dict(en='{place}: {low} by month | {place} through the year: {low} | {what}, month by month: {place}',
              zh='{place}{what}（按月） | {place}全年{what} | {place}各月{what}')
-_PART = dict(en='{what} in {place} | {place}: {low} | {what}, {place}, {year}', zh='{place}{what} | {year}{place}{what} | {what}（{place}）')
+_PART = dict(en='{what} in {place} | {place}: {low} | {what}, {place}, {year}',
+             zh='{place}{what} | {year}{place}{what} | {what}（{place}）')
 _PLAIN = dict(en='{what} | {what}: a comparison | {what}, {year}', zh='{what} | {what}一览 | {year}{what}')
-_TITLES = dict(trend=(_TIME, _MANY), season=(_WAVE, dict(en='{what} by month | {what} through the year | {what}, month by month',
-               zh='各月{what} | 全年{what} | {what}（按月）')), typical=(_PLAIN, _PLAIN), mix=(_TIME, _TIME), pair=(_TIME, _TIME))
+_WAVES = dict(en='{what} by month | {what} through the year | {what}, month by month', zh='各月{what} | 全年{what} | {what}（按月）')
+_TITLES = dict(trend=(_TIME, _MANY), season=(_WAVE, _WAVES), typical=(_PLAIN, _PLAIN), mix=(_TIME, _TIME), pair=(_TIME, _TIME))
 
+# %% ../../nbs/15_semantic.ipynb #d68300c1
 def from_topics(
     r:np.random.Generator, # where the randomness comes from
     wish:Wish,             # what there is room for
@@ -486,47 +499,57 @@ def from_topics(
     place = names[0] if len(names)==1 and names[0] else pick(PLACES[lang])
     what = pick(w.what); year = years(r, 1, lang)[0]
     template = pick(_TITLES.get(shape, (_PART, _PLAIN))[many][lang].split(' | '))
-    title = template.format(what=what, low=what[0].lower()+what[1:], place=place, first=cats[0], last=cats[-1], year=year)
+    title = template.format(what=what, low=what[0].lower()+what[1:], place=place, first=cats[0], last=cats[-1],
+                            year=year)
     after = c.get('after', ''); comma = max(map(max, rows))>=1000 and r.random()<.7
     formats = tuple(Format(d, comma and not after, after=after) for d in digits)
     (y,_),(y2,_) = (*w.axes, ('', 0))[:2]; unit = re.search(r'[(（](.+)[)）]', y)
     axes = dict(x=y, y='') if wish.form=='horizontal' else dict(x=c.get('x', {}).get(lang, ''), y=y)
-    return dict(title=title, categories=cats, series=[dict(name=n, values=v) for n,v in zip(names, rows)], form=wish.form, **axes,
-                y2=y2, unit=unit[1] if unit and 'pie'!=FORMS[wish.form] else '', source=pick(w.sources) if r.random()<.6 else '',
+    return dict(title=title, categories=cats, series=[dict(name=n, values=v) for n,v in zip(names, rows)],
+                form=wish.form, **axes, y2=y2, unit=unit[1] if unit and 'pie'!=FORMS[wish.form] else '',
+                source=pick(w.sources) if r.random()<.6 else '',
                 lang=lang, formats=formats, topic=t.name, law=c.get('law'))
 
-# %% ../../nbs/15_semantic.ipynb #9661d942
+# %% ../../nbs/15_semantic.ipynb #d7140eaa
 def _total(c): *parts,total = c['series'][0]['values']; return abs(sum(parts)-total)
-def _growth(c): a,b = (np.array(s['values'], float) for s in c['series']); return np.abs((a[1:]/a[:-1]-1)*100-b[1:]).max()/10
+def _growth(c):
+    a,b = (np.array(s['values'], float) for s in c['series']); return np.abs((a[1:]/a[:-1]-1)*100-b[1:]).max()/10
 
-LAWS = dict(sum=lambda c: abs(sum(c['series'][0]['values'])-100),                                # how far from being kept
-            columns=lambda c: max(abs(sum(v)-100) for v in zip(*(s['values'] for s in c['series']))), total=_total, growth=_growth)
+# how far from being kept
+LAWS = dict(sum=lambda c: abs(sum(c['series'][0]['values'])-100),
+            columns=lambda c: max(abs(sum(v)-100) for v in zip(*(s['values'] for s in c['series']))), total=_total,
+            growth=_growth)
 
 def to_spec(
     content:dict, # see `from_topics`; `law` is one of `LAWS` or None
     style,        # a `Style`
 )->ChartSpec: # BadInput if it is no chart
     "Check a content and give it a look."
-    c,lang = dict(content),content.get('lang', 'en'); fail = lambda what: BadInput(f"chart {str(c.get('title'))!r:.40}: {what}")
+    c,lang = dict(content),content.get('lang', 'en')
+    fail = lambda what: BadInput(f"chart {str(c.get('title'))!r:.40}: {what}")
     named,wide = [c.get('title')],lambda s: sum(1+('\u2e80'<=ch) for ch in s)
-    if not isinstance(c.get('categories'), list) or not isinstance(c.get('series'), list): raise fail('categories and series must be lists')
+    if not isinstance(c.get('categories'), list) or not isinstance(c.get('series'), list):
+        raise fail('categories and series must be lists')
     for s in c['series']:
-        if not isinstance(s, dict) or not isinstance(s.get('values'), list): raise fail('a series needs a name and values')
+        if not isinstance(s, dict) or not isinstance(s.get('values'), list):
+            raise fail('a series needs a name and values')
         for v in s['values']:
-            if type(v) not in (int,float) or not abs(v)<1e12: raise fail(f'a value is not a number below 1e12: {v!r:.20}')
+            if type(v) not in (int,float) or not abs(v)<1e12:
+                raise fail(f'a value is not a number below 1e12: {v!r:.20}')
     named += c['categories']+[s.get('name') for s in c['series']]
     for text,most in zip(named+[c.get(k, '') for k in ('x','y','y2','source')], [60]+[30]*(len(named)-1)+[40]*4):
         if not isinstance(text, str) or wide(text)>most or not all(ch.isprintable() for ch in text):
             raise fail(f'want one line of text, at most {most} wide, got {text!r:.60}')
     han = bool(re.search('[\u4e00-\u9fff]', ''.join(named)))
     if not c['title'].strip() or han!=(lang=='zh'): raise fail(f'the title or its language is wrong: want {lang}')
-    if not 2<=len(c['categories'])<=12 or not 1<=len(c['series'])<=5: raise fail('want 2 to 12 categories and 1 to 5 series')
+    if not 2<=len(c['categories'])<=12 or not 1<=len(c['series'])<=5:
+        raise fail('want 2 to 12 categories and 1 to 5 series')
     spec = ChartSpec(**{k:v for k,v in c.items() if k not in ('topic','law')}, style=style)
     law = c.get('law')
     if law and LAWS[law](c)>.011: raise fail(f'the law {law!r} is broken by {LAWS[law](c):.3g}')
     return spec
 
-# %% ../../nbs/15_semantic.ipynb #8c593693
+# %% ../../nbs/15_semantic.ipynb #96596b69
 def room(
     r:np.random.Generator, # where the randomness comes from
     style,                 # a `Style`
@@ -540,6 +563,7 @@ def room(
     if form=='grouped': n = max(3, min(n, int((w/px/3.2-3)/k)))
     return n, 4 if form=='stacked' else 2 if form=='composite' else k
 
+# %% ../../nbs/15_semantic.ipynb #52a04ed2
 class SemanticCharts(Charts):
     "Charts that mean something, each with the dictionary it shows."
     def __init__(self,
@@ -557,7 +581,8 @@ class SemanticCharts(Charts):
         super().__init__(library, lang, kinds, (), seed, n, size, small, fonts, truth)
         if self.small: self.forms = {k: f for k,fs in self.forms.items() if (f := [x for x in fs if x!='stacked'])}
         if not self.forms: raise BadInput('SemanticCharts: stacked bars need more than a small picture')
-        if isinstance(generator, dict): generator = importlib.import_module('vary_nb.data.llm').LLMGenerator(**generator)
+        if isinstance(generator, dict):
+            generator = importlib.import_module('vary_nb.data.llm').LLMGenerator(**generator)
         self.generator = generator or from_topics
 
     def content(self, i):
@@ -569,8 +594,10 @@ class SemanticCharts(Charts):
 
     def spec(self, i):
         "(the chart of index i, the library that draws it)"
-        content,style,library = self.content(i); spec = to_spec(content, replace(style, shown=style.shown or bool(content.get('law'))))
-        if missing(''.join(expected(spec)), style.font or cjk_font()): spec = replace(spec, style=replace(spec.style, font=None))
+        content,style,library = self.content(i)
+        spec = to_spec(content, replace(style, shown=style.shown or bool(content.get('law'))))
+        if missing(''.join(expected(spec)), style.font or cjk_font()):
+            spec = replace(spec, style=replace(spec.style, font=None))
         return spec, library
 
     def __getitem__(self, i):
