@@ -6,7 +6,7 @@
 __all__ = ['levenshtein', 'edit_distance', 'normalise', 'cer', 'WordScores', 'word_scores', 'read_chart', 'chart_number',
            'ChartScores', 'chart_score']
 
-# %% ../nbs/05_metrics.ipynb #4cddc48f
+# %% ../nbs/05_metrics.ipynb #dd2dcc7c
 import json, re, unicodedata
 from collections import Counter
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from .core import BadInput
 try: from rapidfuzz.distance import Levenshtein
 except ImportError: Levenshtein = None # a bare training machine has none; `levenshtein` then counts by itself
 
-# %% ../nbs/05_metrics.ipynb #10ae5d66
+# %% ../nbs/05_metrics.ipynb #cfe8314c
 def levenshtein(
     a:str, # one text
     b:str, # another
@@ -32,7 +32,7 @@ def levenshtein(
         row = np.minimum.accumulate(np.r_[row[0]+1, step]-cols)+cols       # add
     return int(row[-1])
 
-# %% ../nbs/05_metrics.ipynb #5d2384a0
+# %% ../nbs/05_metrics.ipynb #ac5f7361
 def edit_distance(
     prediction:str, # what was read
     reference:str,  # what is there
@@ -40,7 +40,7 @@ def edit_distance(
     "Divide the number of edits by the length of the longer text."
     return levenshtein(prediction, reference)/max(len(prediction), len(reference), 1)
 
-# %% ../nbs/05_metrics.ipynb #a18b0498
+# %% ../nbs/05_metrics.ipynb #04b63281
 _HAN = '[\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]'
 _BESIDE_HAN = re.compile(f'(?<={_HAN}) | (?={_HAN})')
 
@@ -50,7 +50,7 @@ def normalise(
     "NFKC, white space folded to single spaces, none beside a Chinese character."
     return _BESIDE_HAN.sub('', ' '.join(unicodedata.normalize('NFKC', text).split()))
 
-# %% ../nbs/05_metrics.ipynb #54b639ef
+# %% ../nbs/05_metrics.ipynb #770c5815
 def cer(
     predictions, # list of texts that were read; or one text
     references,  # list of texts that are there; or one text
@@ -63,7 +63,7 @@ def cer(
     edits,total = sum(levenshtein(p, r) for p,r in pairs),sum(len(r) for _,r in pairs)
     return edits/total if total else float('inf') if edits else 0.
 
-# %% ../nbs/05_metrics.ipynb #0aca70d0
+# %% ../nbs/05_metrics.ipynb #5d745e80
 class WordScores(NamedTuple):
     "How many words two texts share, each from 0 to 1."
     precision:float   # of the different words read, the share that is there
@@ -92,7 +92,7 @@ def word_scores(
     return WordScores(both/len(set(p)), both/len(set(r)), 2*both/(len(set(p))+len(set(r))),
                       2*(bag_p&bag_r).total()/total if total else 1.)
 
-# %% ../nbs/05_metrics.ipynb #24a7e1a8
+# %% ../nbs/05_metrics.ipynb #333297c8
 _STRINGS = {a: re.compile(rf'(?:[^\\{b}]+|\\.|{b}(?!\s*(?:[:,}}\]：，｝］]|\Z)))*', re.S) for a,b in zip('"\'“‘', '"\'”’')}
 _BARE = re.compile('[^{}\\[\\]:,｛｝［］：，"\'“‘\n]+')
 _THOUSANDS = re.compile(r'[-+−]?\d{1,3}(?:,\d{3})+(?!\d|\s*:)[^{}\[\]:,｛｝［］：，"\n]*')
@@ -107,7 +107,7 @@ def _unescape(text):
     text = re.sub(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)', code, text, flags=re.S)
     return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
 
-# %% ../nbs/05_metrics.ipynb #b4e0fa56
+# %% ../nbs/05_metrics.ipynb #ee61b7ec
 def _literal(text, deepest=8):
     "The first dictionary in a text, as far as it is complete; all leaves are texts."
     first = re.search('[{｛]', text); i = first.end() if first else 0
@@ -138,7 +138,7 @@ def _literal(text, deepest=8):
         if frame[3] and frame[1] is not None: close(frame)                    # a string that ended with the text
     return root
 
-# %% ../nbs/05_metrics.ipynb #eccc65fe
+# %% ../nbs/05_metrics.ipynb #1e40e950
 def read_chart(
     text:str,         # what a model wrote
     longest:int=50_000, # characters that are looked at
@@ -150,7 +150,7 @@ def read_chart(
                  {k:v for k,v in d.items() if k not in _KEYS[4:]})
     return dict(**words, values=inner)
 
-# %% ../nbs/05_metrics.ipynb #b6c07593
+# %% ../nbs/05_metrics.ipynb #163b4480
 _NUMBER = re.compile(r'([-+−]?)[$¥€£]?([-−]?)(\d{1,3}(?:,\d{3})+|\d{1,18})?(\.\d{1,18})?'
                      r'(?:[eE]([-+]?\d{1,2}))?([^\d.,]{0,12})')
 _SCALE = {'万':1e4, '亿':1e8, 'K':1e3, 'k':1e3, 'M':1e6, 'B':1e9}
@@ -166,7 +166,7 @@ def chart_number(
     sign = -1 if m[1] in ('-','−') or m[2] else 1
     return sign*float((m[3] or '0').replace(',', '')+(m[4] or ''))*10.**int(m[5] or 0)*scale
 
-# %% ../nbs/05_metrics.ipynb #40822764
+# %% ../nbs/05_metrics.ipynb #4d18c01e
 class ChartScores(NamedTuple):
     "How well the entries of a chart were read, each from 0 to 1."
     precision:float # of the entries read, the share that is right
@@ -194,7 +194,7 @@ def _close(p, t, tolerance):
     x,y = chart_number(p),chart_number(t)
     return normalise(p)==normalise(t) if x is None or y is None else abs(x-y)<=tolerance*abs(y)+1e-12*abs(y)
 
-# %% ../nbs/05_metrics.ipynb #ecb2609a
+# %% ../nbs/05_metrics.ipynb #fb1b25a0
 def _pairs(read, there, least, tolerance, most=300):
     "Pair entries with similar names, the most similar first; each is used once."
     same = [(k,k) for k in there if k in read]; done = {k for k,_ in same}
