@@ -7,7 +7,7 @@ __all__ = ['stages', 'receptive_field', 'radius', 'occlusion_field', 'pca_map', 
            'nearest_tokens', 'Reading', 'follow', 'glyph_tokens', 'finger_hits', 'token_effect', 'edited',
            'drop_tokens', 'shuffle_tokens']
 
-# %% ../nbs/24_probe.ipynb #d55e26f0
+# %% ../nbs/24_probe.ipynb #6d14f454
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from .core import BadInput
 from .model.attention import offset_logits
 from .model.vary import splice
 
-# %% ../nbs/24_probe.ipynb #dc65d1be
+# %% ../nbs/24_probe.ipynb #4656ee92
 def stages(
     model,    # a `VisionVocabulary`, or a model that has one as `.vision`
     x:Tensor, # pixels (b,c,height,width)
@@ -35,7 +35,7 @@ def stages(
         for h in hooks: h.remove()
     return maps
 
-# %% ../nbs/24_probe.ipynb #7249c753
+# %% ../nbs/24_probe.ipynb #937af678
 def receptive_field(
     model,             # with a `VisionVocabulary`
     x:Tensor,          # one picture (1,c,height,width)
@@ -52,7 +52,7 @@ def receptive_field(
     g, = torch.autograd.grad((v*sign.to(v)).sum(), x)
     return g.square().sum(1).mean(0).sqrt()
 
-# %% ../nbs/24_probe.ipynb #33b4d724
+# %% ../nbs/24_probe.ipynb #176fa8c1
 def radius(
     field:Tensor,   # (height,width)
     centre,         # (y,x), pixels
@@ -64,7 +64,7 @@ def radius(
     energy = field.detach().cpu().square().flatten()[order].cumsum(0)
     return float(far[int((energy<share*energy[-1]).sum().clamp(max=len(far)-1))])
 
-# %% ../nbs/24_probe.ipynb #212bb303
+# %% ../nbs/24_probe.ipynb #4b155451
 @torch.no_grad()
 def occlusion_field(
     model,             # with a `VisionVocabulary`
@@ -84,7 +84,7 @@ def occlusion_field(
     v = torch.cat([stages(model, z)[stage][:, :, row, col] for z in (x[:1], *painted.split(32))])
     return (v[1:]-v[:1]).norm(dim=-1).view(rows, cols)
 
-# %% ../nbs/24_probe.ipynb #0184aba0
+# %% ../nbs/24_probe.ipynb #902281fa
 def pca_map(
     f:Tensor, # feature map (b,d,h,w)
 )->tuple[Tensor,Tensor]: # colours in 0..1 (b,h,w,3), share of the variance of each component
@@ -98,7 +98,7 @@ def pca_map(
     low,high = y.quantile(.01, 0),y.quantile(.99, 0)
     return ((y-low)/(high-low).clamp(1e-12)).clamp(0, 1).view(b, h, w, 3).float(), (s**2/(s**2).sum()).float()
 
-# %% ../nbs/24_probe.ipynb #25017351
+# %% ../nbs/24_probe.ipynb #5d62922b
 @torch.no_grad()
 def attention_map(
     model,            # with a `VisionVocabulary`
@@ -127,7 +127,7 @@ def attention_map(
     out[:, top:top+h, left:left+w] = logits.flatten(1).softmax(-1).view_as(logits)
     return out[:, :H, :W]
 
-# %% ../nbs/24_probe.ipynb #2eded5fc
+# %% ../nbs/24_probe.ipynb #e74ebf18
 def linear_probe(
     train:Tensor,  # features (n,d)
     labels:Tensor, # (n,): integers are classes, others a quantity
@@ -148,7 +148,7 @@ def linear_probe(
     out = (test.double()-mean)/std @ best[1] + bias
     return out[:,0].to(labels.dtype) if classes is None else classes[out.argmax(1)]
 
-# %% ../nbs/24_probe.ipynb #e3dc5ef0
+# %% ../nbs/24_probe.ipynb #e857879d
 def wilson(
     right:int,     # successes
     n:int,         # tries
@@ -159,7 +159,7 @@ def wilson(
     half = (zz*(p*(1-p) + zz/4))**.5
     return max(0., (p+zz/2-half)/(1+zz)), min(1., (p+zz/2+half)/(1+zz))
 
-# %% ../nbs/24_probe.ipynb #91addcf1
+# %% ../nbs/24_probe.ipynb #894aaa9b
 def nearest_tokens(
     query:Tensor, # (m,d)
     bank:Tensor,  # (n,d)
@@ -171,7 +171,7 @@ def nearest_tokens(
     unit = lambda t: t/t.norm(dim=-1, keepdim=True).clamp(1e-12)
     return (unit(q) @ unit(b).T).topk(k)
 
-# %% ../nbs/24_probe.ipynb #1023c7b1
+# %% ../nbs/24_probe.ipynb #032d9cb4
 @dataclass
 class Reading:
     "What was written over a picture, and where the decoder looked for each character."
@@ -194,7 +194,7 @@ def follow(
     most:int=200,  # characters, if it reads
 )->Reading:
     "Write a text over a picture and note where the decoder looks."
-    x = processor(images=[image]).to(model.device); tok,lm = processor.tokenizer,model.language_model
+    x = processor(images=[image]).to(model.device); tok = processor.tokenizer
     start = x['input_ids'].shape[1]
     if text is None: ids = model.generate(**x, max_new_tokens=most, do_sample=False)[:, start:]
     else: ids = torch.tensor([tok(text).input_ids + [tok.eos_token_id]], device=model.device)
@@ -214,7 +214,7 @@ def _forced(model, x, ids, features, eager=False):
     try: return lm(inputs_embeds=emb, attention_mask=torch.ones_like(all_ids), position_ids=where, use_cache=False, output_attentions=eager)
     finally: lm.set_attn_implementation(before)
 
-# %% ../nbs/24_probe.ipynb #ecfdc58b
+# %% ../nbs/24_probe.ipynb #860049e5
 def glyph_tokens(
     sample,   # with `glyphs`
     side:int, # of a token, pixels
@@ -240,7 +240,7 @@ def finger_hits(
             hits,n = hits+(r.attention[:,:,t].argmax(-1)==place[0]*r.cols+place[1]).long(),n+1
     return hits,n
 
-# %% ../nbs/24_probe.ipynb #6ee60ef0
+# %% ../nbs/24_probe.ipynb #a3559833
 @torch.no_grad()
 def token_effect(
     model,     # VaryForConditionalGeneration
@@ -258,7 +258,7 @@ def token_effect(
     logp = logits.log_softmax(-1).gather(-1, ids[..., None].expand(n+1, -1, 1))[..., 0]       # (n+1,t)
     return (logp[:1]-logp[1:]).T
 
-# %% ../nbs/24_probe.ipynb #360643de
+# %% ../nbs/24_probe.ipynb #5303c6c3
 @contextmanager
 def edited(
     model, # with `get_image_features`
