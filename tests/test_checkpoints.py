@@ -11,10 +11,11 @@ from torch import nn
 
 from helpers import ROOT, child_env
 from vary_nb.core import BadInput, count_params
-from vary_nb.model.checkpoints import FAMILY, Ref, detect, load_vision_vocabulary, open_checkpoint, save_as, to_ours
+from vary_nb.model.checkpoints import FAMILY, detect, load_vision_vocabulary, open_checkpoint, save_as, to_ours
 from vary_nb.model.language import convert, load_language
 from vary_nb.model.vary import VaryForConditionalGeneration, load, preset
 from vary_nb.model.vocabulary import VaryVisionConfig, VisionVocabulary
+from vary_nb.model.weights import Ref
 
 LAYOUTS = ROOT/'tests/layouts'
 OFFICIAL = sorted(p.stem for p in LAYOUTS.glob('*.txt') if p.stem!='encoder')

@@ -6,7 +6,7 @@
 __all__ = ['PATTERN', 'QWEN_SPECIAL', 'qwen_config', 'limit_length', 'read_ranks', 'merge_of', 'qwen_tokenizer',
            'language_config', 'find_tokenizer', 'load_language', 'new_folder', 'write_config', 'write_card', 'convert']
 
-# %% ../../nbs/23b_language.ipynb #476dbcf7
+# %% ../../nbs/23b_language.ipynb #f0d4a4ca
 import base64, binascii, json, os, shutil, tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrai
 
 from .. import __version__
 from ..core import BadInput, progress, sha256
-from .checkpoints import FAMILY, Checkpoint, Report, open_checkpoint, save_as, write_weights
+from .checkpoints import FAMILY, Checkpoint, Report, open_checkpoint, save_as
+from .weights import write_weights
 
-# %% ../../nbs/23b_language.ipynb #49976098
+# %% ../../nbs/23b_language.ipynb #7b92b1aa
 def qwen_config(
     old:dict, # config.json of Qwen's first version, or of a Vary that contains it
 )->Qwen2Config:
@@ -38,7 +39,7 @@ def qwen_config(
         rms_norm_eps=old.get('layer_norm_epsilon', 1e-6), rope_parameters=dict(rope_type='default', rope_theta=float(old.get('rotary_emb_base', 10000))),
         tie_word_embeddings=bool(old.get('tie_word_embeddings', False)), bos_token_id=None, eos_token_id=old.get('eos_token_id'), use_sliding_window=False)
 
-# %% ../../nbs/23b_language.ipynb #57b4f7e9
+# %% ../../nbs/23b_language.ipynb #1a2fecfd
 def _check_length(most, module, args, kwargs):
     x = next((v for v in (*args[:1], kwargs.get('input_ids'), kwargs.get('inputs_embeds')) if v is not None), None)
     past = kwargs.get('past_key_values'); n = (0 if x is None else x.shape[1]) + (past.get_seq_length() if past is not None else 0)
@@ -53,7 +54,7 @@ def limit_length(
     model.base_model.register_forward_pre_hook(partial(_check_length, most or model.config.max_position_embeddings), with_kwargs=True)
     return model
 
-# %% ../../nbs/23b_language.ipynb #3140b559
+# %% ../../nbs/23b_language.ipynb #5a8f73dc
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN_SPECIAL = ['<|endoftext|>','<|im_start|>','<|im_end|>', *(f'<|extra_{i}|>' for i in range(205)),
     '<ref>','</ref>','<box>','</box>','<quad>','</quad>','<img>','</img>','<imgpad>']  # 151643 to 151859, in this order
@@ -73,7 +74,7 @@ def read_ranks(
     if lacks: raise BadInput(f'{path}: {lacks} of the 256 single bytes are no tokens; is this the whole file?')
     return ranks
 
-# %% ../../nbs/23b_language.ipynb #7e3fb29e
+# %% ../../nbs/23b_language.ipynb #2896bf39
 def merge_of(
     token:bytes, # a token of more than one byte
     ranks:dict,  # {bytes: rank}
@@ -86,7 +87,7 @@ def merge_of(
         parts[i:i+2] = [parts[i]+parts[i+1]]
     return tuple(parts)
 
-# %% ../../nbs/23b_language.ipynb #d2d433b9
+# %% ../../nbs/23b_language.ipynb #23d25595
 def _letters():
     "A printable character for every byte, the way byte-level tokenizers spell."
     keep = [*range(33,127), *range(161,173), *range(174,256)]; rest = [b for b in range(256) if b not in keep]
@@ -108,7 +109,7 @@ def qwen_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=t, eos_token='<|endoftext|>', pad_token='<|endoftext|>', model_max_length=most,
         clean_up_tokenization_spaces=False, padding_side='left', extra_special_tokens=QWEN_SPECIAL[1:])
 
-# %% ../../nbs/23b_language.ipynb #68f2b1ec
+# %% ../../nbs/23b_language.ipynb #45baf185
 def _tied(tensors):
     "Does the language model write with the table it reads with?"
     head,table = (tensors.get('language_model.'+k) for k in ('lm_head.weight','model.embed_tokens.weight'))
@@ -135,7 +136,7 @@ def language_config(
     if 'num_attention_heads' not in known: raise BadInput(f'{ck.weights.path}: config.json lacks num_attention_heads')
     return Qwen2Config(**{**known, **vocab, **tie, 'model_type':'qwen2', 'architectures':None})
 
-# %% ../../nbs/23b_language.ipynb #59c3e276
+# %% ../../nbs/23b_language.ipynb #37834377
 def find_tokenizer(
     folder,     # of a checkpoint
     most:int=0, # longest text, tokens; 0: 8192, or what the tokenizer says itself
@@ -167,7 +168,7 @@ def load_language(
     if config.model_type=='qwen2': limit_length(model)
     return model, find_tokenizer(ck.weights.folder, config.max_position_embeddings)
 
-# %% ../../nbs/23b_language.ipynb #8debe53a
+# %% ../../nbs/23b_language.ipynb #15c0d6b2
 _MAIN = ('vision.','projector.','language_model.','clip.','clip_projector.')
 
 @contextmanager
@@ -237,7 +238,7 @@ def _hf_config(ck, layout):
     return GotOcr2Config(vision_config=GotOcr2VisionConfig(**shared), text_config=language_config(ck), image_token_index=(ck.member.ids or (0,0,0))[1],
         tie_word_embeddings=_tied(ck.tensors), image_seq_length=v.grid[0]*v.grid[1]//16)
 
-# %% ../../nbs/23b_language.ipynb #9e30ec64
+# %% ../../nbs/23b_language.ipynb #86234f38
 def write_card(
     ck:Checkpoint,  # what was converted
     report:Report,  # what was written
