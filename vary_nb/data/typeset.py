@@ -7,7 +7,7 @@ __all__ = ['FONTS', 'ENGLISH', 'CHINESE', 'TEMPLATES', 'MARKS', 'PACKAGES', 'HOW
            'preamble', 'tex_env', 'limited', 'tex_version', 'lacking', 'make_format', 'balanced', 'refused', 'body',
            'Run', 'typeset', 'parts']
 
-# %% ../../nbs/14b_typeset.ipynb #da62af2d
+# %% ../../nbs/14b_typeset.ipynb #cf2bf546
 import os, re, shutil, signal, subprocess, tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ..core import BadInput, Skip, atomic_path, sha256
 from .corpus import Font, find_fonts, missing
 from .files import cache_dir
 
-# %% ../../nbs/14b_typeset.ipynb #b30653aa
+# %% ../../nbs/14b_typeset.ipynb #2c9ea975
 @dataclass(frozen=True)
 class Template:
     "A look: all that stands before the text, as data."
@@ -65,7 +65,7 @@ ENGLISH = (
     ('acm', 'acmart', 'sigconf,nonacm', 'lm', '', 2, 'en', 'pdflatex', 'empty', r'\AtBeginDocument{\twocolumn}'),
     ('acm-small', 'acmart', 'acmsmall,nonacm', 'lm'))
 
-# %% ../../nbs/14b_typeset.ipynb #baa0e3ab
+# %% ../../nbs/14b_typeset.ipynb #188e0750
 _CTEX = ('zh', 'xelatex')
 CHINESE = (
     ('ctex', 'ctexart', 'a4paper', 'FandolSong', 'margin=2.8cm', 1, *_CTEX),
@@ -83,7 +83,7 @@ CHINESE = (
     ('cjk-kai-2', 'article', '11pt,a4paper,twocolumn', 'gkai', 'margin=1.8cm', 2, 'zh', 'pdflatex', 'plain'))
 TEMPLATES = {row[0]: Template(*row) for row in ENGLISH+CHINESE}
 
-# %% ../../nbs/14b_typeset.ipynb #413b09d7
+# %% ../../nbs/14b_typeset.ipynb #ca6aa240
 MARKS = r'''
 \newwrite\VNf \newbox\VNx
 \protected\def\VNm#1{\pdfsavepos\write\VNf{#1 \the\pdflastxpos\space\the\pdflastypos\space0 0}}
@@ -132,7 +132,8 @@ def preamble(
     "The LaTeX of a template, up to where the text begins."
     xe,cjk = t.engine=='xelatex',t.lang=='zh' and t.engine=='pdflatex'
     out = [rf'\documentclass[{t.options}{",fontset=none" if xe else ""}]{{{t.cls}}}']
-    if not xe: out += [r'\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}', FONTS['lm' if cjk else t.font]]
+    if not xe: out += [r'\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\renewcommand\sfdefault{lmss}',
+                       FONTS['lm' if cjk else t.font]+r'\renewcommand\ttdefault{lmtt}']           # outlines, no bitmaps
     out.append(r'\usepackage{amsmath,amssymb,bm,graphicx}'+r'\usepackage{CJKutf8}'*cjk)
     if t.area: out.append(rf'\usepackage[{t.area}]{{geometry}}')
     if xe:
@@ -145,7 +146,7 @@ def preamble(
     else: out.append(r'\pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{} \pdfcompresslevel=1')
     return '\n'.join([*out, rf'\AtBeginDocument{{\pagestyle{{{t.style}}}}}', t.extra, MARKS])
 
-# %% ../../nbs/14b_typeset.ipynb #6448fea7
+# %% ../../nbs/14b_typeset.ipynb #0289718c
 def tex_env(
     folder, # of the run
 )->dict:
@@ -175,7 +176,7 @@ def limited(
         p.wait()
     return {-signal.SIGXCPU:'time limit', -signal.SIGXFSZ:'output limit'}.get(code, code)
 
-# %% ../../nbs/14b_typeset.ipynb #e3b023d8
+# %% ../../nbs/14b_typeset.ipynb #ea27b19f
 PACKAGES = ('texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-latex-extra '
             'texlive-xetex texlive-lang-chinese latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp')
 HOWTO = f'make system, or apt install --no-install-recommends {PACKAGES}'
@@ -220,7 +221,7 @@ def make_format(
         with atomic_path(path) as tmp: shutil.copyfile(d/'f.fmt', tmp)
     return name
 
-# %% ../../nbs/14b_typeset.ipynb #874aff94
+# %% ../../nbs/14b_typeset.ipynb #81722f17
 _INNER = r'\{(?:tabular|array|aligned|alignedat|gathered|split|cases|smallmatrix|[pbBvV]?matrix)\}'
 _BAD = re.compile(r'\^\^|\\(?:(?:immediate|write|open(?:in|out)|read|input|include\w*|special|(?:cat|lc|uc|sf|math)code|(?:end)?csname|'
                   r'[egx]?def|let|futurelet|loop|repeat|every\w+|output|shipout|(?:re)?newcommand|providecommand|(?:new|renew)environment|'
@@ -253,7 +254,7 @@ def refused(
         if odd is not None: return 'braces do not close', odd[:60]
     if font and (lost := {c for c in missing(tex, font) if c>'\u2e7f'}): return 'no glyph', ''.join(sorted(lost))[:20]
 
-# %% ../../nbs/14b_typeset.ipynb #0a49c628
+# %% ../../nbs/14b_typeset.ipynb #a7e5e86e
 def body(
     block,       # a `Block`
     start:int,   # the mark of its first atom
@@ -267,15 +268,15 @@ def body(
     out,before,zh = [],' ',lang=='zh'
     for k,a in enumerate(atoms, start):
         tex = a.tex
-        gap = ' ' if a.space else '' if not zh else r'\VNg' if tex[0]>'\u2e7f' and before>'\u2e7f' else r'\VNe'
+        gap = ' ' if a.space else '' if not zh else r'\VNg' if tex[:1]>'\u2e7f' and before>'\u2e7f' else r'\VNe'
         out.append(f'{gap}\\VNm{{{k}}}{tex}\\VNm{{-{k}}}' if len(tex)>24 or '\\(' in tex else f'{gap}\\VNm{{{k}}}{tex}')
-        before = tex[-1]
+        before = tex[-1:]
     text = r'\leavevmode'+''.join(out)[len(' ' if atoms[0].space else r'\VNe' if zh else ''):].replace('\n', ' ')    # no mark between paragraphs
     if kind=='heading': return rf'\VNh{min(9, block.level)}{{{text}}}'
     if kind=='item': return rf"\VNi{block.level}{{{block.mark.replace('-', '$'+chr(92)+'bullet$')}}}{{{text}}}"
     return rf'\VNc{{{text}}}' if kind=='caption' else text+r'\par'
 
-# %% ../../nbs/14b_typeset.ipynb #e6cc63dc
+# %% ../../nbs/14b_typeset.ipynb #d381ab2d
 @dataclass
 class Run:
     "What a run of TeX gave."
@@ -312,7 +313,7 @@ def _once(blocks, t, most, breaks, seconds):
         k = int(m[1] or -1)-first; errors.setdefault(k if 0<=k<len(blocks) else -1, m[2][:100])
     return got, end, starts, errors
 
-# %% ../../nbs/14b_typeset.ipynb #e506682b
+# %% ../../nbs/14b_typeset.ipynb #0a7f5a5b
 def typeset(
     blocks,              # of `Block`
     t:Template,
@@ -350,7 +351,7 @@ def typeset(
     left += [(ks[int(np.searchsorted(starts, m, 'right'))-1], 'higher than a page', '') for m in gone]
     return Run(got['pdf'], pages, width, starts, [blocks[k] for k in ks], ks, sorted(left), used)
 
-# %% ../../nbs/14b_typeset.ipynb #1385e772
+# %% ../../nbs/14b_typeset.ipynb #9f0bc6ca
 def parts(
     run:Run,
     marks,    # (n,) marks, in the order of reading; those below 0 are ignored
