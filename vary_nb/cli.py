@@ -6,14 +6,14 @@
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
            'cmd_info', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #e40b627a
+# %% ../nbs/61_cli.ipynb #233b64d8
 import argparse, json, subprocess, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #291ceb49
+# %% ../nbs/61_cli.ipynb #9d2ad45a
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #91cf2b66
+# %% ../nbs/61_cli.ipynb #b98eae18
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -106,7 +106,7 @@ def cmd_data_get(
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #c7df70ed
+# %% ../nbs/61_cli.ipynb #0ede8512
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -166,7 +166,7 @@ def cmd_data_check(
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #1fa17395
+# %% ../nbs/61_cli.ipynb #1da78c65
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -203,7 +203,7 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #a0495e96
+# %% ../nbs/61_cli.ipynb #09275ea0
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')

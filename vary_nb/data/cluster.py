@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['estimate', 'ShardTask', 'executor', 'run_on', 'check_shard', 'check']
 
-# %% ../../nbs/19_cluster.ipynb #93ffafbb
+# %% ../../nbs/19_cluster.ipynb #9afa1bdb
 import json, os, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ from .recipes import (LIMITS, BuildError, Recipe, ShardStream, Stream, build, is
 try: from datatrove.pipeline.base import PipelineStep
 except ImportError: PipelineStep = object # only for runs on many machines
 
-# %% ../../nbs/19_cluster.ipynb #34823576
+# %% ../../nbs/19_cluster.ipynb #913b717e
 def _weigh(stream, k, n):
     "Seconds and bytes of a sample of part k, the mean of n; and which draws were skipped."
     draw,total,left_out = stream.part(k); seconds,size,skips = [],[],0
@@ -55,7 +55,7 @@ def estimate(
     return dict(recipe=recipe.name, samples=recipe.samples, shards=recipe.shards, bytes=total('bytes'), hours=round(total('hours'), 6),
                 missing=sum('error' in r for r in rows), parts=rows)
 
-# %% ../../nbs/19_cluster.ipynb #e74ea4e8
+# %% ../../nbs/19_cluster.ipynb #8427d958
 class ShardTask(PipelineStep):
     "One step of a datatrove pipeline: rank r makes the r-th shard of a list."
     name,type = 'make shards','vary_nb'
@@ -76,7 +76,7 @@ class ShardTask(PipelineStep):
             Path(self.out).mkdir(parents=True, exist_ok=True); self.failure(k).write_text(f'{type(e).__name__}: {e}')
         return ()
 
-# %% ../../nbs/19_cluster.ipynb #aea0d920
+# %% ../../nbs/19_cluster.ipynb #e946e11d
 def executor(
     task:ShardTask,  # what to run
     on:str,          # local, slurm or ray
@@ -122,7 +122,7 @@ def run_on(
         for p in out.glob(f'.{recipe.name}-*.failed'): p.unlink()
     return build(recipe, out, workers=1)
 
-# %% ../../nbs/19_cluster.ipynb #964c03e9
+# %% ../../nbs/19_cluster.ipynb #3235177f
 def check_shard(
     path,      # a shard
     want=None, # what the manifest says about it: count, bytes, sha256
@@ -152,7 +152,7 @@ def _faults(s, members, record):
     w,h = s.images[0].size; box = s.glyphs[:,1:]
     if len(box) and (box.min()<0 or box[:,::2].max()>w or box[:,1::2].max()>h): yield 'glyphs outside their picture'
 
-# %% ../../nbs/19_cluster.ipynb #7d9554d2
+# %% ../../nbs/19_cluster.ipynb #bbb2017c
 def check(
     folder,        # of shards
     workers:int=2, # processes; below 2 all is done in this one
