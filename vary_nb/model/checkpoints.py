@@ -8,7 +8,7 @@ __all__ = ['CLIP_RGB', 'IMAGENET_RGB', 'HALF_RGB', 'RAW_RGB', 'OPT_IDS', 'QWEN_I
            'Checkpoint', 'check_encoder', 'open_checkpoint', 'resize', 'to_pixels', 'LoadedVocabulary',
            'load_vision_vocabulary', 'our_tensors', 'save_as']
 
-# %% ../../nbs/23_checkpoints.ipynb #5f769d4f
+# %% ../../nbs/23_checkpoints.ipynb #ca151b8c
 import re, warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ from ..core import BadInput, open_image
 from .vocabulary import VaryVisionConfig, VisionVocabulary
 from .weights import Ref, Weights, few, open_weights, write_weights
 
-# %% ../../nbs/23_checkpoints.ipynb #30a6530b
+# %% ../../nbs/23_checkpoints.ipynb #b2b9f51e
 @lru_cache(None)
 def _start(pattern): return re.compile(re.escape(pattern).replace(r'\#', r'(\d+)'))
 def _fill(pattern, numbers):
@@ -43,7 +43,8 @@ def rename(
             return parts[0] if isinstance(b, str) else parts
 
 def _cut(r, i, n): return Ref((r.shape[0]//n, *r.shape[1:]), r.dtype, lambda: r.read().chunk(n)[i])
-def _glue(rs): return Ref((sum(r.shape[0] for r in rs), *rs[0].shape[1:]), rs[0].dtype, lambda: torch.cat([r.read() for r in rs]))
+def _glue(rs): return Ref((sum(r.shape[0] for r in rs), *rs[0].shape[1:]), rs[0].dtype,
+    lambda: torch.cat([r.read() for r in rs]))
 
 def to_ours(
     refs:dict,  # {their name: Ref}
@@ -54,7 +55,8 @@ def to_ours(
     for k,r in refs.items():
         names = rename(k, rules)
         if isinstance(names, tuple):
-            if not r.shape or r.shape[0]%len(names): raise BadInput(f'{k}: {list(r.shape)} cannot be cut into {len(names)}')
+            if not r.shape or r.shape[0]%len(names):
+                raise BadInput(f'{k}: {list(r.shape)} cannot be cut into {len(names)}')
             new = {n: _cut(r, i, len(names)) for i,n in enumerate(names)}
         else: new = {names:r} if names else {}
         if not new: lost.append(k)
@@ -78,21 +80,25 @@ def to_theirs(
         if len(rs)!=n: raise BadInput(f'{k}: {len(rs)} of its {n} parts are there; the checkpoint is incomplete')
     return {k: rs[0] if n==1 else _glue([rs[i] for i in range(n)]) for (k,n),rs in parts.items()}, lost
 
-# %% ../../nbs/23_checkpoints.ipynb #a2e82267
+# %% ../../nbs/23_checkpoints.ipynb #bf04aa28
 CLIP_RGB = ((0.48145466,0.4578275,0.40821073), (0.26862954,0.26130258,0.27577711))
 IMAGENET_RGB = ((.485,.456,.406), (.229,.224,.225))
 HALF_RGB,RAW_RGB = ((.5,.5,.5), (.5,.5,.5)), ((0.,0.,0.), (1.,1.,1.))
 OPT_IDS,QWEN_IDS = (50266,50265,50267), (151857,151859,151858)  # <img>, <imgpad>, </img>
 
-HF_NAMES = [('pos_embed','pos_embed'), ('patch_embed.projection.','patch_embed.proj.'), ('neck.conv1.','neck.0.'), ('neck.layer_norm1.','neck.1.'),
+HF_NAMES = [('pos_embed','pos_embed'), ('patch_embed.projection.','patch_embed.proj.'), ('neck.conv1.','neck.0.'),
+    ('neck.layer_norm1.','neck.1.'),
     ('neck.conv2.','neck.2.'), ('neck.layer_norm2.','neck.3.'), ('layers.#.layer_norm1.','blocks.#.norm1.'),
     ('layers.#.layer_norm2.','blocks.#.norm2.'), ('layers.#.','blocks.#.')]
 _SAM_NAMES = [(n,n) for n in ('pos_embed','patch_embed.','blocks.#.','neck.')]
 _LAYER,_OUR_LAYER = 'transformer.h.#.','language_model.model.layers.#.'
-QWEN1 = [(_LAYER+'attn.c_attn.', tuple(f'{_OUR_LAYER}self_attn.{c}_proj.' for c in 'qkv')), (_LAYER+'attn.c_proj.', _OUR_LAYER+'self_attn.o_proj.'),
-    (_LAYER+'mlp.w1.', _OUR_LAYER+'mlp.up_proj.'), (_LAYER+'mlp.w2.', _OUR_LAYER+'mlp.gate_proj.'), (_LAYER+'mlp.c_proj.', _OUR_LAYER+'mlp.down_proj.'),
+QWEN1 = [(_LAYER+'attn.c_attn.', tuple(f'{_OUR_LAYER}self_attn.{c}_proj.' for c in 'qkv')),
+    (_LAYER+'attn.c_proj.', _OUR_LAYER+'self_attn.o_proj.'),
+    (_LAYER+'mlp.w1.', _OUR_LAYER+'mlp.up_proj.'), (_LAYER+'mlp.w2.', _OUR_LAYER+'mlp.gate_proj.'),
+        (_LAYER+'mlp.c_proj.', _OUR_LAYER+'mlp.down_proj.'),
     (_LAYER+'ln_1.', _OUR_LAYER+'input_layernorm.'), (_LAYER+'ln_2.', _OUR_LAYER+'post_attention_layernorm.'),
-    ('transformer.wte.','language_model.model.embed_tokens.'), ('transformer.ln_f.','language_model.model.norm.'), ('lm_head.','language_model.lm_head.')]
+    ('transformer.wte.','language_model.model.embed_tokens.'), ('transformer.ln_f.','language_model.model.norm.'),
+        ('lm_head.','language_model.lm_head.')]
 
 def encoder_rules(
     prefix:str,      # what stands before the encoder's names
@@ -104,12 +110,13 @@ def encoder_rules(
     names = [] if convs is None else ['conv_upsampler1.','conv_upsampler2.'] if hf else ['net_2.','net_3.']
     return rules + [(convs+n, f'vision.net_{i}.') for i,n in enumerate(names, 2)]
 
-_OPT = [('model.mm_projector.','projector.'), ('model.decoder.','language_model.model.decoder.'), ('lm_head.','language_model.lm_head.')]
+_OPT = [('model.mm_projector.','projector.'), ('model.decoder.','language_model.model.decoder.'),
+    ('lm_head.','language_model.lm_head.')]
 _TWO = [('transformer.mm_projector_vary.','projector.'), ('transformer.mm_projector.','clip_projector.'),
     ('transformer.vision_tower.vision_model.','clip.'), *QWEN1]
 _OURS = [(n,n) for n in ('projector.','language_model.','clip.','clip_projector.','number_head.','sam.','sam_hf.')]
 
-# %% ../../nbs/23_checkpoints.ipynb #83a8853e
+# %% ../../nbs/23_checkpoints.ipynb #435d18dd
 @dataclass(frozen=True)
 class Member:
     "One member of the family: where its tensors stand, and how it looks and answers."
@@ -138,56 +145,80 @@ def _member(name, title, encoder, more, rgb=((),()), hf=False, convs='same', **k
     return Member(name, title, encoder_rules(encoder, hf, convs) + more, anchor, mean=rgb[0], std=rgb[1], **kw)
 
 _ASK = '{image}\nProvide the OCR results of this image.'
-_TOY = dict(marks=('transformer.wte.weight',), template='mpt', ids=QWEN_IDS, stop='<|im_end|>', drop=(r'rotary_emb\.inv_freq$', r'\.attn\.(masked_)?bias$'))
+_TOY = dict(marks=('transformer.wte.weight',), template='mpt', ids=QWEN_IDS, stop='<|im_end|>',
+    drop=(r'rotary_emb\.inv_freq$', r'\.attn\.(masked_)?bias$'))
 _GOT = dict(rgb=CLIP_RGB, prompt='{image}\nOCR: ', template='mpt', ids=QWEN_IDS, stop='<|im_end|>')
 FAMILY = {m.name:m for m in [
-    _member('sam', 'SAM ViT-B (.pth)', 'image_encoder.', [('prompt_encoder.','sam.prompt_encoder.'), ('mask_decoder.','sam.mask_decoder.')],
-        IMAGENET_RGB, convs=None, resample='bilinear', fit='corner', source='segment-anything: ResizeLongestSide, Sam.preprocess'),
-    _member('sam-hf', 'SAM in transformers', 'vision_encoder.', [(n,'sam_hf.'+n) for n in ('prompt_encoder.','mask_decoder.','shared_image_embedding.')],
+    _member('sam', 'SAM ViT-B (.pth)', 'image_encoder.', [('prompt_encoder.','sam.prompt_encoder.'),
+        ('mask_decoder.','sam.mask_decoder.')],
+        IMAGENET_RGB, convs=None, resample='bilinear', fit='corner',
+            source='segment-anything: ResizeLongestSide, Sam.preprocess'),
+    _member('sam-hf', 'SAM in transformers', 'vision_encoder.',
+        [(n,'sam_hf.'+n) for n in ('prompt_encoder.','mask_decoder.','shared_image_embedding.')],
         IMAGENET_RGB, hf=True, convs=None, resample='bilinear', fit='corner', source='transformers SamImageProcessor'),
-    _member('vary-tiny', 'Vary-tiny-opt125M as released', 'model.vision_tower_2.', _OPT, CLIP_RGB, prompt=_ASK, template='v1', ids=OPT_IDS,
+    _member('vary-tiny', 'Vary-tiny-opt125M as released', 'model.vision_tower_2.', _OPT, CLIP_RGB, prompt=_ASK,
+        template='v1', ids=OPT_IDS,
         stop='</s>', source='Vary: run_opt_with_text.py'),
-    _member('vary-tiny-old', 'Vary-tiny, code before March 2024', 'model.vision_tower.', _OPT, IMAGENET_RGB, lacks=('num_decoder.0.weight',),
-        resample='plain', prompt='{image}\n', ids=OPT_IDS, stop='</s>', source='Vary: run_opt.py, test_transform; line break as in training'),
-    _member('vary-tiny-600k', 'Vary-tiny-600k (.pth)', 'visual_encoder.', [('opt_proj.','projector.'), ('opt_model.','language_model.')], CLIP_RGB,
-        prompt='{image}</s>OCR: ', stop='\n', source='Vary-tiny-600k: blip_processors.py, vary_opt.py; no <img> tokens'),
-    _member('onechart', 'OneChart', 'model.vision_tower.', _OPT + [('num_decoder.','number_head.')], RAW_RGB, marks=('num_decoder.0.weight',), resample='plain',
-        prompt='{image}Convert the key information of the chart to a python dict:\n', template='v1', ids=OPT_IDS, stop='</s>', source='OneChart: transforms.py, run_opt_v1.py'),
+    _member('vary-tiny-old', 'Vary-tiny, code before March 2024', 'model.vision_tower.', _OPT, IMAGENET_RGB,
+        lacks=('num_decoder.0.weight',),
+        resample='plain', prompt='{image}\n', ids=OPT_IDS, stop='</s>',
+            source='Vary: run_opt.py, test_transform; line break as in training'),
+    _member('vary-tiny-600k', 'Vary-tiny-600k (.pth)', 'visual_encoder.',
+        [('opt_proj.','projector.'), ('opt_model.','language_model.')], CLIP_RGB,
+        prompt='{image}</s>OCR: ', stop='\n',
+            source='Vary-tiny-600k: blip_processors.py, vary_opt.py; no <img> tokens'),
+    _member('onechart', 'OneChart', 'model.vision_tower.', _OPT + [('num_decoder.','number_head.')], RAW_RGB,
+        marks=('num_decoder.0.weight',), resample='plain',
+        prompt='{image}Convert the key information of the chart to a python dict:\n', template='v1', ids=OPT_IDS,
+            stop='</s>', source='OneChart: transforms.py, run_opt_v1.py'),
     _member('vary-base', 'Vary-base', 'transformer.vision_tower_high.', _TWO, IMAGENET_RGB, wide=2, resample='plain',
-        prompt='{image}Provide the ocr results of this image.', source='Vary: run_qwen_vary.py, test_transform', **_TOY),
-    _member('vary-toy', 'Vary-toy', 'transformer.vision_tower_high.', _TWO, CLIP_RGB, wide=1, prompt=_ASK, source='Vary-toy: run_qwen_vary.py', **_TOY),
-    _member('got', 'GOT-OCR2.0', 'model.vision_tower_high.', [('model.mm_projector_vary.','projector.'), *((f'model.{n}.', f'language_model.model.{n}.')
-        for n in ('embed_tokens','layers','norm')), ('lm_head.','language_model.lm_head.')], source='GOT-OCR2.0: run_ocr_2.0.py', **_GOT),
-    _member('got-hf', 'GOT-OCR2 in transformers, files', 'vision_tower.', [('multi_modal_projector.multimodal_projector.','projector.'),
-        ('language_model.','language_model.')], hf=True, convs='multi_modal_projector.', source='transformers GotOcr2ImageProcessor', **_GOT),
-    _member('got-hf5', 'GOT-OCR2 in transformers 5, in memory', 'model.vision_tower.', [('model.multi_modal_projector.multimodal_projector.','projector.'),
-        ('model.language_model.','language_model.model.'), ('lm_head.','language_model.lm_head.')], hf=True, convs='model.multi_modal_projector.',
+        prompt='{image}Provide the ocr results of this image.', source='Vary: run_qwen_vary.py, test_transform',
+            **_TOY),
+    _member('vary-toy', 'Vary-toy', 'transformer.vision_tower_high.', _TWO, CLIP_RGB, wide=1, prompt=_ASK,
+        source='Vary-toy: run_qwen_vary.py', **_TOY),
+    _member('got', 'GOT-OCR2.0', 'model.vision_tower_high.', [('model.mm_projector_vary.','projector.'),
+        *((f'model.{n}.', f'language_model.model.{n}.')
+        for n in ('embed_tokens','layers','norm')), ('lm_head.','language_model.lm_head.')],
+            source='GOT-OCR2.0: run_ocr_2.0.py', **_GOT),
+    _member('got-hf', 'GOT-OCR2 in transformers, files', 'vision_tower.',
+        [('multi_modal_projector.multimodal_projector.','projector.'),
+        ('language_model.','language_model.')], hf=True, convs='multi_modal_projector.',
+            source='transformers GotOcr2ImageProcessor', **_GOT),
+    _member('got-hf5', 'GOT-OCR2 in transformers 5, in memory', 'model.vision_tower.',
+        [('model.multi_modal_projector.multimodal_projector.','projector.'),
+        ('model.language_model.','language_model.model.'), ('lm_head.','language_model.lm_head.')], hf=True,
+            convs='model.multi_modal_projector.',
         source='transformers GotOcr2ImageProcessor', **_GOT),
-    _member('deepseek-ocr', 'DeepSeek-OCR (its vision network)', 'model.sam_model.', [('','deepseek.')], HALF_RGB, fit='centre',
-        prompt='<image>\nFree OCR. ', stop='<｜end▁of▁sentence｜>', source='DeepSeek-OCR: image_process.py, base mode of 1024'),
-    Member('qwen', 'Qwen, first version', QWEN1, 'transformer.h.0.attn.c_attn.weight', lacks=('transformer.vision_tower_high.pos_embed',),
+    _member('deepseek-ocr', 'DeepSeek-OCR (its vision network)', 'model.sam_model.', [('','deepseek.')], HALF_RGB,
+        fit='centre',
+        prompt='<image>\nFree OCR. ', stop='<｜end▁of▁sentence｜>',
+            source='DeepSeek-OCR: image_process.py, base mode of 1024'),
+    Member('qwen', 'Qwen, first version', QWEN1, 'transformer.h.0.attn.c_attn.weight',
+        lacks=('transformer.vision_tower_high.pos_embed',),
         drop=_TOY['drop'], stop='<|im_end|>', source='Qwen: modeling_qwen.py'),
     Member('language', 'a language model of transformers', [('','language_model.')], 'lm_head.weight'),
     _member('vary-nb', 'vary-nb, whole model', 'vision.', _OURS, fit='views', source='30_vary'),
     _member('vocabulary', 'vary-nb, vision vocabulary alone', '', [], source='this chapter')]}
 
-# %% ../../nbs/23_checkpoints.ipynb #39171732
+# %% ../../nbs/23_checkpoints.ipynb #7720f99a
 def detect(
     refs:dict, # {name: Ref} of a whole checkpoint
 )->Member:
     "Which member of the family these tensors belong to."
-    has = lambda m: m.anchor in refs or m.anchor.replace('proj.weight', 'proj.0.weight') in refs  # patch stem, conv stem
+    has = lambda m: m.anchor in refs or m.anchor.replace('proj.weight',
+        'proj.0.weight') in refs  # patch stem, conv stem
     fits = [m for m in FAMILY.values() if m.name!='language' and has(m) and all(k in refs for k in m.marks) and not any(k in refs for k in m.lacks)]
     gate = refs.get('transformer.mm_projector_vary.weight')
     if gate and len(gate.shape)==2: fits = [m for m in fits if not m.wide or m.wide*gate.shape[1]==gate.shape[0]]
     if len(fits)==1: return fits[0]
-    if fits: raise BadInput(f"these tensors fit {' and '.join(m.name for m in fits)}; say which: layout={fits[0].name!r}")
+    if fits:
+        raise BadInput(f"these tensors fit {' and '.join(m.name for m in fits)}; say which: layout={fits[0].name!r}")
     if any(re.search(r'patch_embed\.proj(ection)?\.weight$', k) for k in refs):
         k = next(k for k in refs if re.search(r'patch_embed\.proj(ection)?\.weight$', k))
         raise BadInput(f'an encoder stands at {k!r}, which is no place we know ({few(m.anchor for m in FAMILY.values())})')
     raise BadInput(f'no member of the family: none of {len(refs)} tensors is a patch embedding; the first are {few(refs, 3)}')
 
-# %% ../../nbs/23_checkpoints.ipynb #363f38d0
+# %% ../../nbs/23_checkpoints.ipynb #1fc2c6f2
 def vision_config(
     ours:dict, # {our name: Ref}
 )->VaryVisionConfig:
@@ -204,12 +235,14 @@ def vision_config(
         wide = [i for i,(h,_,w) in enumerate(tables) if (h,w)==(2*R-1,2*C-1)]
         window = next(((h+1)//2 for i,(h,_,_) in enumerate(tables) if i not in wide), 14)
         c2,c3 = (s(f'net_{i}.weight')[0] if f'vision.net_{i}.weight' in ours else n for i,n in ((2,2*neck), (3,4*neck)))
-        return VaryVisionConfig(num_channels=c, patch_size=p, hidden_size=d, num_hidden_layers=layers, num_attention_heads=d//tables[0][1],
-            mlp_dim=s('blocks.0.mlp.lin1.weight')[0], window_size=window, global_layers=wide, grid=(R,C), neck=neck, c2=c2, c3=c3, stem=stem)
+        return VaryVisionConfig(num_channels=c, patch_size=p, hidden_size=d, num_hidden_layers=layers,
+            num_attention_heads=d//tables[0][1],
+            mlp_dim=s('blocks.0.mlp.lin1.weight')[0], window_size=window, global_layers=wide, grid=(R,C), neck=neck,
+                c2=c2, c3=c3, stem=stem)
     except KeyError as e: raise BadInput(f'the encoder lacks {e}; the checkpoint is incomplete') from None
     except (ValueError, IndexError, ZeroDivisionError) as e: raise BadInput(f'the encoder has impossible sizes ({e})') from e
 
-# %% ../../nbs/23_checkpoints.ipynb #ad1c5ed4
+# %% ../../nbs/23_checkpoints.ipynb #9a32893f
 @dataclass
 class Report:
     "What was found and what became of it."
@@ -269,7 +302,8 @@ def open_checkpoint(
         member = FAMILY[layout] if layout else detect(w.refs)
         kept = {k:r for k,r in w.refs.items() if not any(re.search(p, k) for p in member.drop)}
         ours,lost = to_ours(kept, member.rules)
-        report = Report(member.name, [f.name for f in w.files], len(w.refs), sum(int(np.prod(r.shape)) for r in w.refs.values()),
+        report = Report(member.name, [f.name for f in w.files], len(w.refs),
+            sum(int(np.prod(r.shape)) for r in w.refs.values()),
             unexpected=lost, dropped=[k for k in w.refs if k not in kept], aside=w.aside)
         config = None if member.name in ('qwen','language') else check_encoder(ours, report)
         if report.problem(): raise BadInput(report.problem())
@@ -278,7 +312,7 @@ def open_checkpoint(
         raise bad from e
     return Checkpoint(member, w, ours, report, config)
 
-# %% ../../nbs/23_checkpoints.ipynb #388b9273
+# %% ../../nbs/23_checkpoints.ipynb #6fd24e20
 RESAMPLE = dict(bicubic=Image.BICUBIC, bilinear=Image.BILINEAR)
 
 def resize(
@@ -308,7 +342,7 @@ def to_pixels(
     out = np.zeros((H,W,3), np.float32); out[:x.shape[0],:x.shape[1]] = x                # zero is the mean colour now
     return torch.from_numpy(out.transpose(2,0,1).copy())
 
-# %% ../../nbs/23_checkpoints.ipynb #6099b757
+# %% ../../nbs/23_checkpoints.ipynb #3a2bc775
 class LoadedVocabulary(VisionVocabulary):
     "A vision vocabulary that knows how its pictures are prepared."
     def __init__(self,
@@ -327,10 +361,12 @@ class LoadedVocabulary(VisionVocabulary):
     )->Tensor: # (b,c,h,w)
         "Prepare pictures the way these weights were trained on."
         m,many = self.member,images if isinstance(images, (list,tuple)) else [images]
-        if not m.mean: raise BadInput("these weights do not say how their pictures were prepared; load them with like='got' or another member")
+        if not m.mean:
+            raise BadInput("these weights do not say how their pictures were prepared; load them with like='got' or another member")
         if m.fit=='views':
             from vary_nb.model.vary import VaryImageProcessor # a later chapter: pictures of any shape
-            ip = VaryImageProcessor(image_mean=list(m.mean), image_std=list(m.std), views=[list(v) for v in m.views], multiple=4*self.config.patch_size)
+            ip = VaryImageProcessor(image_mean=list(m.mean), image_std=list(m.std), views=[list(v) for v in m.views],
+                multiple=4*self.config.patch_size)
             return ip(list(many))['pixel_values'].to(self.pos_embed)
         return torch.stack([to_pixels(open_image(im), m, self.size) for im in many]).to(self.pos_embed)
 
@@ -346,9 +382,11 @@ def _habits(ck, like):
     "How pictures are prepared for a checkpoint: as told, as it says itself, or as its layout does."
     like = like or ck.weights.said.get('like', '')
     if like:
-        if like not in FAMILY or not FAMILY[like].mean: raise BadInput(f"like={like!r} is not one of {', '.join(m.name for m in FAMILY.values() if m.mean)}")
+        if like not in FAMILY or not FAMILY[like].mean:
+            raise BadInput(f"like={like!r} is not one of {', '.join(m.name for m in FAMILY.values() if m.mean)}")
         return FAMILY[like]
-    p = ck.weights.config('processor_config.json'); p = p.get('image_processor') or ck.weights.config('preprocessor_config.json')
+    p = ck.weights.config('processor_config.json')
+    p = p.get('image_processor') or ck.weights.config('preprocessor_config.json')
     if ck.member.name not in ('vary-nb','vocabulary') or 'image_mean' not in p: return ck.member
     return replace(ck.member, mean=tuple(p['image_mean']), std=tuple(p['image_std']),
         fit='squash' if p.get('mode')=='squash' else 'views', views=tuple(map(tuple, p.get('views', ()))))
@@ -372,7 +410,7 @@ def load_vision_vocabulary(
                                       'the map is exact, the tokens mean nothing before training')
     return net.to(dtype).eval()
 
-# %% ../../nbs/23_checkpoints.ipynb #5f305ae5
+# %% ../../nbs/23_checkpoints.ipynb #907b4bca
 def our_tensors(
     model, # Checkpoint, VisionVocabulary, a whole model of `30_vary`, or {our name: tensor}
 )->dict: # {our name: Ref}
@@ -397,5 +435,7 @@ def save_as(
     like = like or (own.name if own and own.mean and own.fit!='views' else '')
     path = Path(path)
     if not path.suffix: path.mkdir(parents=True, exist_ok=True)
-    files = write_weights(theirs, path, {'layout':layout} | ({'like':like} if like else {}), shard, 'model' if layout=='vary-tiny-600k' else '')
-    return Report(layout, [f.name for f in files], len(theirs), sum(int(np.prod(r.shape)) for r in theirs.values()), dropped=lost)
+    files = write_weights(theirs, path, {'layout':layout} | ({'like':like} if like else {}), shard,
+        'model' if layout=='vary-tiny-600k' else '')
+    return Report(layout, [f.name for f in files], len(theirs), sum(int(np.prod(r.shape)) for r in theirs.values()),
+        dropped=lost)

@@ -6,7 +6,7 @@
 __all__ = ['PATTERN', 'QWEN_SPECIAL', 'qwen_config', 'limit_length', 'read_ranks', 'merge_of', 'qwen_tokenizer',
            'language_config', 'find_tokenizer', 'load_language', 'new_folder', 'write_config', 'write_card', 'convert']
 
-# %% ../../nbs/23b_language.ipynb #f0d4a4ca
+# %% ../../nbs/23b_language.ipynb #c3d30d8a
 import base64, binascii, json, os, shutil, tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +22,7 @@ from ..core import BadInput, progress, sha256
 from .checkpoints import FAMILY, Checkpoint, Report, open_checkpoint, save_as
 from .weights import write_weights
 
-# %% ../../nbs/23b_language.ipynb #7b92b1aa
+# %% ../../nbs/23b_language.ipynb #a2152dfa
 def qwen_config(
     old:dict, # config.json of Qwen's first version, or of a Vary that contains it
 )->Qwen2Config:
@@ -30,20 +30,27 @@ def qwen_config(
     def get(k):
         if k not in old: raise BadInput(f'config.json lacks {k}, which Qwen needs; is it the whole file?')
         return old[k]
-    if old.get('rotary_pct', 1.)!=1.: raise BadInput(f"rotary_pct={old['rotary_pct']}: Qwen2 rotates all channels or none")
+    if old.get('rotary_pct', 1.)!=1.:
+        raise BadInput(f"rotary_pct={old['rotary_pct']}: Qwen2 rotates all channels or none")
     if not old.get('no_bias', True): raise BadInput('no_bias=False: Qwen2 has biases at query, key and value alone')
     d,heads,length = get('hidden_size'),get('num_attention_heads'),get('seq_length')
-    if old.get('kv_channels', d//heads)!=d//heads: raise BadInput(f"kv_channels={old['kv_channels']}, but {d} channels in {heads} heads are {d//heads}")
-    return Qwen2Config(vocab_size=get('vocab_size'), hidden_size=d, num_hidden_layers=get('num_hidden_layers'), num_attention_heads=heads,
+    if old.get('kv_channels', d//heads)!=d//heads:
+        raise BadInput(f"kv_channels={old['kv_channels']}, but {d} channels in {heads} heads are {d//heads}")
+    return Qwen2Config(vocab_size=get('vocab_size'), hidden_size=d, num_hidden_layers=get('num_hidden_layers'),
+        num_attention_heads=heads,
         num_key_value_heads=heads, intermediate_size=get('intermediate_size')//2, max_position_embeddings=length,
-        rms_norm_eps=old.get('layer_norm_epsilon', 1e-6), rope_parameters=dict(rope_type='default', rope_theta=float(old.get('rotary_emb_base', 10000))),
-        tie_word_embeddings=bool(old.get('tie_word_embeddings', False)), bos_token_id=None, eos_token_id=old.get('eos_token_id'), use_sliding_window=False)
+        rms_norm_eps=old.get('layer_norm_epsilon', 1e-6), rope_parameters=dict(rope_type='default',
+            rope_theta=float(old.get('rotary_emb_base', 10000))),
+        tie_word_embeddings=bool(old.get('tie_word_embeddings', False)), bos_token_id=None,
+            eos_token_id=old.get('eos_token_id'), use_sliding_window=False)
 
-# %% ../../nbs/23b_language.ipynb #1a2fecfd
+# %% ../../nbs/23b_language.ipynb #55c1733d
 def _check_length(most, module, args, kwargs):
     x = next((v for v in (*args[:1], kwargs.get('input_ids'), kwargs.get('inputs_embeds')) if v is not None), None)
-    past = kwargs.get('past_key_values'); n = (0 if x is None else x.shape[1]) + (past.get_seq_length() if past is not None else 0)
-    if n>most: raise BadInput(f'{n} tokens, but this model is exact up to {most}: beyond, the original scales its attention (logn, dynamic NTK) '
+    past = kwargs.get('past_key_values')
+    n = (0 if x is None else x.shape[1]) + (past.get_seq_length() if past is not None else 0)
+    if n>most:
+        raise BadInput(f'{n} tokens, but this model is exact up to {most}: beyond, the original scales its attention (logn, dynamic NTK) '
                               'and this class does not; shorten the text or split the page')
 
 def limit_length(
@@ -51,10 +58,11 @@ def limit_length(
     most:int=0,  # tokens; 0: its max_position_embeddings
 ): # the same model
     "Refuse sequences longer than a model was converted for."
-    model.base_model.register_forward_pre_hook(partial(_check_length, most or model.config.max_position_embeddings), with_kwargs=True)
+    model.base_model.register_forward_pre_hook(partial(_check_length, most or model.config.max_position_embeddings),
+        with_kwargs=True)
     return model
 
-# %% ../../nbs/23b_language.ipynb #5a8f73dc
+# %% ../../nbs/23b_language.ipynb #5ec663eb
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN_SPECIAL = ['<|endoftext|>','<|im_start|>','<|im_end|>', *(f'<|extra_{i}|>' for i in range(205)),
     '<ref>','</ref>','<box>','</box>','<quad>','</quad>','<img>','</img>','<imgpad>']  # 151643 to 151859, in this order
@@ -68,13 +76,14 @@ def read_ranks(
         if not row: continue
         try: token,rank = row.split(); token,rank = base64.b64decode(token, validate=True),int(rank)
         except (ValueError, binascii.Error): raise BadInput(f'{path}: line {n} is not a token in base64 and a number: {row[:40]!r}') from None
-        if rank!=len(ranks) or token in ranks or not token: raise BadInput(f'{path}: line {n} has rank {rank}, or a token for the second time; expected rank {len(ranks)}')
+        if rank!=len(ranks) or token in ranks or not token:
+            raise BadInput(f'{path}: line {n} has rank {rank}, or a token for the second time; expected rank {len(ranks)}')
         ranks[token] = rank
     lacks = sum(bytes([b]) not in ranks for b in range(256))
     if lacks: raise BadInput(f'{path}: {lacks} of the 256 single bytes are no tokens; is this the whole file?')
     return ranks
 
-# %% ../../nbs/23b_language.ipynb #2896bf39
+# %% ../../nbs/23b_language.ipynb #b1c9329e
 def merge_of(
     token:bytes, # a token of more than one byte
     ranks:dict,  # {bytes: rank}
@@ -87,7 +96,7 @@ def merge_of(
         parts[i:i+2] = [parts[i]+parts[i+1]]
     return tuple(parts)
 
-# %% ../../nbs/23b_language.ipynb #23d25595
+# %% ../../nbs/23b_language.ipynb #a7fd5f9f
 def _letters():
     "A printable character for every byte, the way byte-level tokenizers spell."
     keep = [*range(33,127), *range(161,173), *range(174,256)]; rest = [b for b in range(256) if b not in keep]
@@ -100,16 +109,20 @@ def qwen_tokenizer(
     "The tokenizer of Qwen and Vary from a list of ranks."
     ranks = source if isinstance(source, dict) else read_ranks(source)
     letter = _letters(); spell = lambda token: ''.join(letter[b] for b in token)
-    merges = [m for t in ranks if len(t)>1 and (m := merge_of(t, ranks))]          # the order of the ranks is the order of the merges
-    t = Tokenizer(models.BPE({spell(b):r for b,r in ranks.items()}, [(spell(a), spell(b)) for a,b in merges], ignore_merges=True))
+    merges = [m for t in ranks if len(t)>1 and (m := merge_of(t,
+        ranks))]          # the order of the ranks is the order of the merges
+    t = Tokenizer(models.BPE({spell(b):r for b,r in ranks.items()}, [(spell(a), spell(b)) for a,b in merges],
+        ignore_merges=True))
     t.normalizer = normalizers.NFC()
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), 'isolated'), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), 'isolated'),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     t.decoder = decoders.ByteLevel()
     t.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in QWEN_SPECIAL])
-    return PreTrainedTokenizerFast(tokenizer_object=t, eos_token='<|endoftext|>', pad_token='<|endoftext|>', model_max_length=most,
+    return PreTrainedTokenizerFast(tokenizer_object=t, eos_token='<|endoftext|>', pad_token='<|endoftext|>',
+        model_max_length=most,
         clean_up_tokenization_spaces=False, padding_side='left', extra_special_tokens=QWEN_SPECIAL[1:])
 
-# %% ../../nbs/23b_language.ipynb #45baf185
+# %% ../../nbs/23b_language.ipynb #92ca8ac8
 def _tied(tensors):
     "Does the language model write with the table it reads with?"
     head,table = (tensors.get('language_model.'+k) for k in ('lm_head.weight','model.embed_tokens.weight'))
@@ -121,22 +134,27 @@ def language_config(
 ): # OPTConfig or Qwen2Config
     "The configuration of a checkpoint's language model."
     shape = {k.removeprefix('language_model.'): r.shape for k,r in ck.tensors.items() if k.startswith('language_model.')}
-    whole = ck.weights.config(); c = whole.get('text_config') or whole; tie = dict(tie_word_embeddings=_tied(ck.tensors))
+    whole = ck.weights.config(); c = whole.get('text_config') or whole
+    tie = dict(tie_word_embeddings=_tied(ck.tensors))
     count = lambda start: 1 + max((int(k[len(start):].split('.')[0]) for k in shape if k.startswith(start)), default=-1)
     if 'model.decoder.embed_tokens.weight' in shape:
         (vocab,d),layers = shape['model.decoder.embed_tokens.weight'],count('model.decoder.layers.')
-        return OPTConfig(vocab_size=vocab, hidden_size=d, word_embed_proj_dim=d, num_hidden_layers=layers, ffn_dim=shape['model.decoder.layers.0.fc1.weight'][0],
-            num_attention_heads=c.get('num_attention_heads') or max(1, d//64), max_position_embeddings=shape['model.decoder.embed_positions.weight'][0]-2, **tie,
+        return OPTConfig(vocab_size=vocab, hidden_size=d, word_embed_proj_dim=d, num_hidden_layers=layers,
+            ffn_dim=shape['model.decoder.layers.0.fc1.weight'][0],
+            num_attention_heads=c.get('num_attention_heads') or max(1, d//64),
+                max_position_embeddings=shape['model.decoder.embed_positions.weight'][0]-2, **tie,
             **{k:c[k] for k in ('dropout','pad_token_id','bos_token_id','eos_token_id') if k in c})
-    if 'model.embed_tokens.weight' not in shape: raise BadInput(f'{ck.weights.path}: no language model that we know (OPT, Qwen, Qwen2)')
-    if not c: raise BadInput(f'{ck.weights.path}: config.json is missing; heads and rotation of the language model are in no tensor')
+    if 'model.embed_tokens.weight' not in shape:
+        raise BadInput(f'{ck.weights.path}: no language model that we know (OPT, Qwen, Qwen2)')
+    if not c:
+        raise BadInput(f'{ck.weights.path}: config.json is missing; heads and rotation of the language model are in no tensor')
     vocab = dict(vocab_size=shape['model.embed_tokens.weight'][0])
     if ck.member.rules[-1][0]=='lm_head.' and 'seq_length' in c: return qwen_config({**c, **vocab, **tie})
     known = {k:v for k,v in c.items() if k in Qwen2Config().to_dict() or k=='rope_theta'}
     if 'num_attention_heads' not in known: raise BadInput(f'{ck.weights.path}: config.json lacks num_attention_heads')
     return Qwen2Config(**{**known, **vocab, **tie, 'model_type':'qwen2', 'architectures':None})
 
-# %% ../../nbs/23b_language.ipynb #37834377
+# %% ../../nbs/23b_language.ipynb #5da5f475
 def find_tokenizer(
     folder,     # of a checkpoint
     most:int=0, # longest text, tokens; 0: 8192, or what the tokenizer says itself
@@ -168,7 +186,7 @@ def load_language(
     if config.model_type=='qwen2': limit_length(model)
     return model, find_tokenizer(ck.weights.folder, config.max_position_embeddings)
 
-# %% ../../nbs/23b_language.ipynb #15c0d6b2
+# %% ../../nbs/23b_language.ipynb #f29eda16
 _MAIN = ('vision.','projector.','language_model.','clip.','clip_projector.')
 
 @contextmanager
@@ -177,7 +195,8 @@ def new_folder(
 ):
     "Gives a temporary folder beside `path`; renamed on success, removed on error."
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())): raise BadInput(f'{path}: is there already and not empty; choose another name')
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadInput(f'{path}: is there already and not empty; choose another name')
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', suffix='.part', dir=path.parent))
     try:
@@ -192,7 +211,9 @@ def _whole(ck, config):
     from vary_nb.model.vary import VaryForConditionalGeneration # a later chapter
     with torch.device('meta'): need = {k: tuple(v.shape) for k,v in VaryForConditionalGeneration(config).state_dict().items()}
     have = {k:r.shape for k,r in ck.tensors.items() if k.startswith(_MAIN)}
-    r = Report(ck.member.name, [], missing=[k for k in need if k not in have and not (k=='language_model.lm_head.weight' and config.tie_word_embeddings)], unexpected=[k for k in have if k not in need],
+    tied = {'language_model.lm_head.weight'} if config.tie_word_embeddings else set()
+    r = Report(ck.member.name, [], missing=[k for k in need if k not in have and k not in tied],
+        unexpected=[k for k in have if k not in need],
         wrong=[f'{k}: {list(have[k])}, needed {list(need[k])}' for k in need if k in have and have[k]!=need[k]])
     if r.problem(): raise BadInput(f'{ck.weights.path}: {r.problem()}')
 
@@ -207,22 +228,29 @@ def write_config(
     if layout=='vocabulary': ck.vision.save_pretrained(out)
     elif layout=='language': language_config(ck).save_pretrained(out)
     elif layout=='vary-nb':
-        text,m = language_config(ck),ck.member; side = [n*ck.vision.patch_size for n in ck.vision.grid]; ids = m.ids or (text.vocab_size-3, text.vocab_size-2, text.vocab_size-1)
+        text,m = language_config(ck),ck.member; side = [n*ck.vision.patch_size for n in ck.vision.grid]
+        ids = m.ids or (text.vocab_size-3, text.vocab_size-2, text.vocab_size-1)
         stop = {'</s>':2, '<|im_end|>':151645}.get(m.stop); two = 'clip_projector.weight' in ck.tensors
-        config = VaryConfig(ck.vision, text, *ids, tie_word_embeddings=text.tie_word_embeddings, eos_token_id=stop, pad_token_id=text.pad_token_id)
+        config = VaryConfig(ck.vision, text, *ids, tie_word_embeddings=text.tie_word_embeddings, eos_token_id=stop,
+            pad_token_id=text.pad_token_id)
         if not two: _whole(ck, config)
         config.save_pretrained(out)
-        if two: d = json.loads((out/'config.json').read_text()); (out/'config.json').write_text(json.dumps({**d, 'model_type':'vary_base'}, indent=1))
+        if two:
+            d = json.loads((out/'config.json').read_text())
+            (out/'config.json').write_text(json.dumps({**d, 'model_type':'vary_base'}, indent=1))
         own = ck.weights.config('processor_config.json')
         if own and m.name=='vary-nb': (out/'processor_config.json').write_text(json.dumps(own, indent=1)); return []
-        ip = VaryImageProcessor(mode='squash', views=[side], multiple=4*ck.vision.patch_size, image_mean=list(member.mean or (.5,)*3), image_std=list(member.std or (.5,)*3))
-        (out/'processor_config.json').write_text(json.dumps(dict(image_processor=ip.to_dict(), position_table=None, processor_class='VaryProcessor'), indent=1))
+        ip = VaryImageProcessor(mode='squash', views=[side], multiple=4*ck.vision.patch_size,
+            image_mean=list(member.mean or (.5,)*3), image_std=list(member.std or (.5,)*3))
+        (out/'processor_config.json').write_text(json.dumps(dict(image_processor=ip.to_dict(), position_table=None,
+            processor_class='VaryProcessor'), indent=1))
         exact = member.mean and member.fit=='squash' and member.resample=='bicubic'
         return ['two towers: this package has no class for them yet']*two + ([] if exact else
             [f'VaryImageProcessor squashes with bicubic resampling; the original: {member.fit}, {member.resample or "unknown"}. load_vision_vocabulary does as the original.'])
     elif layout in ('sam-hf','got-hf'): _hf_config(ck, layout).save_pretrained(out)
     elif layout==ck.member.name and ck.weights.config():
-        c = ck.weights.config(); gone = c.pop('auto_map', None)                       # names of Python files, which we do not pass on
+        c = ck.weights.config(); gone = c.pop('auto_map',
+            None)                       # names of Python files, which we do not pass on
         (out/'config.json').write_text(json.dumps(c, indent=1))
         return ['auto_map (code to be run) was left out of config.json']*bool(gone)
     else: return [f'no config.json: {FAMILY[layout].title} has none that could be made from {ck.member.title}']
@@ -231,14 +259,19 @@ def write_config(
 def _hf_config(ck, layout):
     "What transformers calls the same sizes."
     from transformers import GotOcr2Config, GotOcr2VisionConfig, SamVisionConfig
-    v = ck.vision; shared = dict(hidden_size=v.hidden_size, output_channels=v.neck, num_hidden_layers=v.num_hidden_layers, mlp_dim=v.mlp_dim, patch_size=v.patch_size,
-        num_attention_heads=v.num_attention_heads, image_size=v.grid[0]*v.patch_size, window_size=v.window_size, global_attn_indexes=list(v.global_layers))
-    if v.stem!='patch' or v.grid[0]!=v.grid[1]: raise BadInput('transformers has this network for square pictures and patch stems alone')
+    v = ck.vision
+    shared = dict(hidden_size=v.hidden_size, output_channels=v.neck, num_hidden_layers=v.num_hidden_layers,
+        mlp_dim=v.mlp_dim, patch_size=v.patch_size,
+        num_attention_heads=v.num_attention_heads, image_size=v.grid[0]*v.patch_size, window_size=v.window_size,
+            global_attn_indexes=list(v.global_layers))
+    if v.stem!='patch' or v.grid[0]!=v.grid[1]:
+        raise BadInput('transformers has this network for square pictures and patch stems alone')
     if layout=='sam-hf': return SamVisionConfig(**shared)
-    return GotOcr2Config(vision_config=GotOcr2VisionConfig(**shared), text_config=language_config(ck), image_token_index=(ck.member.ids or (0,0,0))[1],
+    return GotOcr2Config(vision_config=GotOcr2VisionConfig(**shared), text_config=language_config(ck),
+        image_token_index=(ck.member.ids or (0,0,0))[1],
         tie_word_embeddings=_tied(ck.tensors), image_seq_length=v.grid[0]*v.grid[1]//16)
 
-# %% ../../nbs/23b_language.ipynb #86234f38
+# %% ../../nbs/23b_language.ipynb #836aed6a
 def write_card(
     ck:Checkpoint,  # what was converted
     report:Report,  # what was written
@@ -247,15 +280,20 @@ def write_card(
     out:Path,       # folder
 ):
     "What came from where, for machines and for people."
-    files = [dict(name=f.name, bytes=f.stat().st_size, sha256=sha256(f)) for f in progress(ck.weights.files, desc='checksums')]
+    files = [dict(name=f.name, bytes=f.stat().st_size, sha256=sha256(f)) for f in progress(ck.weights.files,
+        desc='checksums')]
     facts = {k:getattr(member, k) for k in ('mean','std','resample','fit','prompt','template','ids','stop','source')}
     size = [n*ck.vision.patch_size for n in ck.vision.grid] if ck.vision else None
-    card = dict(made_by=f'vary-nb {__version__}', source=dict(name=ck.weights.path.name, layout=ck.member.name, files=files), layout=report.layout,
-        tensors=report.tensors, parameters=report.parameters, fresh=report.fresh, dropped=report.dropped + ck.report.dropped, aside=ck.report.aside,
+    card = dict(made_by=f'vary-nb {__version__}', source=dict(name=ck.weights.path.name, layout=ck.member.name,
+        files=files), layout=report.layout,
+        tensors=report.tensors, parameters=report.parameters, fresh=report.fresh,
+            dropped=report.dropped + ck.report.dropped, aside=ck.report.aside,
         like=member.name, picture=dict(size=size, **facts), notes=notes)
     (out/'conversion.json').write_text(json.dumps(card, indent=1, ensure_ascii=False))
-    rows = [f'# {FAMILY[report.layout].title}, from {ck.member.title}', f'{report.tensors} tensors, {report.parameters:,} parameters, converted by `{card["made_by"]}`. '
-            'The licence is that of the source.', '', '| source file | bytes | SHA-256 |', '|---|---|---|', *(f"| {f['name']} | {f['bytes']:,} | `{f['sha256']}` |" for f in files), '']
+    rows = [f'# {FAMILY[report.layout].title}, from {ck.member.title}',
+        f'{report.tensors} tensors, {report.parameters:,} parameters, converted by `{card["made_by"]}`. '
+            'The licence is that of the source.', '', '| source file | bytes | SHA-256 |', '|---|---|---|',
+                *(f"| {f['name']} | {f['bytes']:,} | `{f['sha256']}` |" for f in files), '']
     rows += [f'- {k}: {v!r}' for k,v in {'picture':size, **facts}.items() if v] + [f'- note: {n}' for n in notes]
     rows += [f'- {k}: {len(v)} ({", ".join(map(str, v[:4]))}{" ..." if len(v)>4 else ""})' for k in ('fresh','dropped','aside') if (v := card[k])]
     (out/'README.md').write_text('\n'.join(rows) + '\n')
@@ -275,17 +313,20 @@ def convert(
     if layout=='vary-nb' and not (has('projector.') and has('language_model.')):
         raise BadInput(f"{src}: {ck.member.title} has no language model; use layout='vocabulary'")
     like = like or ck.weights.said.get('like', '')
-    if like and not (like in FAMILY and FAMILY[like].mean): raise BadInput(f"like={like!r} is not one of {', '.join(m.name for m in FAMILY.values() if m.mean)}")
+    if like and not (like in FAMILY and FAMILY[like].mean):
+        raise BadInput(f"like={like!r} is not one of {', '.join(m.name for m in FAMILY.values() if m.mean)}")
     member = FAMILY[like] if like else ck.member; like = member.name if member.mean else ''
     if Path(dst).suffix in ('.safetensors','.pth','.pt','.bin'): return save_as(ck, layout, dst, like)
     with new_folder(dst) as out:
         extra = {k:r for k,r in ck.tensors.items() if layout=='vary-nb' and not k.startswith(_MAIN) and not k.startswith('deepseek.')}
-        report = save_as(replace(ck, tensors={k:r for k,r in ck.tensors.items() if k not in extra}), layout, out, like, shard)
+        report = save_as(replace(ck, tensors={k:r for k,r in ck.tensors.items() if k not in extra}), layout, out, like,
+            shard)
         if extra: write_weights(extra, out/'extra.safetensors', {}); report.tensors += len(extra)
         report.fresh = ck.report.fresh if layout!='sam-hf' and layout!='sam' else []
         notes = write_config(ck, layout, member, out)
         if has('language_model.') and layout not in ('vocabulary','sam','sam-hf'):
-            t = find_tokenizer(ck.weights.folder, ck.weights.config().get('seq_length', 0)) if ck.weights.path.is_dir() else None
+            t = find_tokenizer(ck.weights.folder, ck.weights.config().get('seq_length',
+                0)) if ck.weights.path.is_dir() else None
             if t: t.save_pretrained(out)
             else: notes.append('no tokenizer in the source')
         write_card(ck, report, member, notes, out)

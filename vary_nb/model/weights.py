@@ -6,7 +6,7 @@
 __all__ = ['DTYPES', 'Ref', 'file_kind', 'read_safetensors', 'read_torch', 'few', 'Weights', 'find_files', 'open_weights',
            'write_weights']
 
-# %% ../../nbs/22b_weights.ipynb #a923f417
+# %% ../../nbs/22b_weights.ipynb #475b5a38
 import json, re, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..core import BadInput, atomic_path
 
-# %% ../../nbs/22b_weights.ipynb #9f445b63
+# %% ../../nbs/22b_weights.ipynb #45fe6076
 class Ref(NamedTuple):
     "A tensor that is still in its file."
     shape:tuple        # of the tensor
@@ -41,7 +41,7 @@ def file_kind(
     if head[:2]==b'PK' or head[:2]==b'\x80\x02': return 'torch'
     raise BadInput(f'{path}: neither safetensors nor a PyTorch file ({Path(path).stat().st_size:,} bytes); download it again')
 
-# %% ../../nbs/22b_weights.ipynb #0308a030
+# %% ../../nbs/22b_weights.ipynb #5b1b730d
 DTYPES = dict(F64=torch.float64, F32=torch.float32, F16=torch.float16, BF16=torch.bfloat16, I64=torch.int64,
     I32=torch.int32, I16=torch.int16, I8=torch.int8, U8=torch.uint8, BOOL=torch.bool)
 
@@ -52,7 +52,8 @@ def read_safetensors(
     try:
         f = safe_open(path, 'pt'); said = f.metadata() or {}
         slices = {k: f.get_slice(k) for k in f.keys()}
-        return {k: Ref(tuple(s.get_shape()), DTYPES[s.get_dtype()], partial(f.get_tensor, k)) for k,s in slices.items()}, said
+        return {k: Ref(tuple(s.get_shape()), DTYPES[s.get_dtype()], partial(f.get_tensor,
+            k)) for k,s in slices.items()}, said
     except SafetensorError as e: raise BadInput(f'{path}: not a whole safetensors file ({e}); download it again') from None
     except KeyError as e: raise BadInput(f'{path}: numbers of type {e} are not known here; convert them to F32 first') from None
 
@@ -77,12 +78,13 @@ def read_torch(
     tensors,aside = _state(d, path)
     kept = {str(k): t for k,t in tensors.items() if isinstance(t, Tensor)}
     for k,t in kept.items():
-        if t.layout!=torch.strided or t.is_quantized: raise BadInput(f'{path}: {k} is sparse or quantized; save it as a plain tensor')
+        if t.layout!=torch.strided or t.is_quantized:
+            raise BadInput(f'{path}: {k} is sparse or quantized; save it as a plain tensor')
         if t.numel()*t.element_size()>t.untyped_storage().nbytes():
             raise BadInput(f'{path}: {k} claims {t.numel():,} numbers and stores {t.untyped_storage().nbytes()//t.element_size():,}; refused')
     return {k: Ref(tuple(t.shape), t.dtype, lambda t=t: t) for k,t in kept.items()}, aside
 
-# %% ../../nbs/22b_weights.ipynb #c3ac72fe
+# %% ../../nbs/22b_weights.ipynb #00f5a3e2
 def few(
     names,      # any number of names
     most:int=6, # shown
@@ -91,7 +93,7 @@ def few(
     names = list(names)
     return ', '.join(names[:most]) + (f' and {len(names)-most} more' if len(names)>most else '')
 
-# %% ../../nbs/22b_weights.ipynb #ecda109e
+# %% ../../nbs/22b_weights.ipynb #5fe6d3c0
 @dataclass
 class Weights:
     "Everything a path holds, none of it read yet."
@@ -114,10 +116,13 @@ def _shards(folder, index):
     "The files an index names, and which tensors shall be in each."
     try:
         where = json.loads(index.read_text('utf8'))['weight_map']
-        if not all(isinstance(v, str) and Path(v).name==v for v in where.values()): raise ValueError('a file outside the folder')
-    except (ValueError, KeyError, TypeError, AttributeError) as e: raise BadInput(f'{index}: not an index of shards ({e!r}); download it again') from None
+        if not all(isinstance(v, str) and Path(v).name==v for v in where.values()):
+            raise ValueError('a file outside the folder')
+    except (ValueError, KeyError, TypeError,
+        AttributeError) as e: raise BadInput(f'{index}: not an index of shards ({e!r}); download it again') from None
     names = sorted(set(where.values())); gone = [n for n in names if not (folder/n).is_file()]
-    if gone: raise BadInput(f'{folder}: {len(gone)} of {len(names)} shards are missing: {few(gone)}; finish the download')
+    if gone:
+        raise BadInput(f'{folder}: {len(gone)} of {len(names)} shards are missing: {few(gone)}; finish the download')
     return [folder/n for n in names], where
 
 def find_files(
@@ -154,7 +159,7 @@ def open_weights(
         refs |= {k:r for k,r in new.items() if where.get(k, f.name)==f.name}
     return Weights(path, refs, files, said, aside)
 
-# %% ../../nbs/22b_weights.ipynb #7de38369
+# %% ../../nbs/22b_weights.ipynb #5e79e801
 def _plan(refs, most):
     "Names of the tensors of each shard."
     shards,room = [[]],most
@@ -186,6 +191,8 @@ def write_weights(
         for name,keys in zip(names, plan): write_weights({k:refs[k] for k in keys}, path/name, said)
         where = {k:name for name,keys in zip(names, plan) for k in keys}
         size = sum(int(np.prod(r.shape))*r.dtype.itemsize for r in refs.values())
-        if n>1: (path/'model.safetensors.index.json').write_text(json.dumps(dict(metadata=dict(total_size=size), weight_map=where), indent=1))
+        if n>1:
+            (path/'model.safetensors.index.json').write_text(json.dumps(dict(metadata=dict(total_size=size),
+                weight_map=where), indent=1))
         return [path/name for name in names]
     return [path]
