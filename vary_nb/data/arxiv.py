@@ -6,7 +6,7 @@
 __all__ = ['FILE', 'decode', 'uncomment', 'glue', 'group', 'Macro', 'Tape', 'Definitions', 'Conditions', 'Inclusions', 'Mouth',
            'list_documents', 'Source', 'read_source', 'flatten']
 
-# %% ../../nbs/14_arxiv.ipynb #968647cd
+# %% ../../nbs/14_arxiv.ipynb #6fb52551
 import codecs, posixpath, re, tempfile, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from pathlib import Path
 from ..core import BadInput, Skip
 from .files import RATIO, list_inputs, members, read_input, split_address, tar_members
 
-# %% ../../nbs/14_arxiv.ipynb #1d0dd086
+# %% ../../nbs/14_arxiv.ipynb #5351c3cc
 def decode(
     data:bytes, # of a .tex file
 )->tuple: # (text in NFC, encoding)
@@ -44,7 +44,7 @@ def _line(line, name):
     try: return line.decode('utf-8')
     except UnicodeDecodeError: return line.decode(name, 'replace')
 
-# %% ../../nbs/14_arxiv.ipynb #9531f624
+# %% ../../nbs/14_arxiv.ipynb #c4de7190
 _ESCAPE = {'\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}', **{c:'\\'+c for c in '#$%&_{}'}}
 _LISTING = r'comment|[a-zA-Z]{0,20}(?:[vV]erbatim|[cC]ode|listing|minted|alltt|filecontents|Haskell)[a-zA-Z]{0,20}\*?'
 _LEX = re.compile(rf'\\begin\{{(?P<env>{_LISTING})\}}.*?(?:\\end\{{(?P=env)\}}|\Z)'
@@ -64,7 +64,7 @@ def uncomment(
         return m[0]
     return _LEX.sub(clean, text)
 
-# %% ../../nbs/14_arxiv.ipynb #d5a10294
+# %% ../../nbs/14_arxiv.ipynb #396a7449
 def glue(
     *parts, # pieces of TeX
 )->str:
@@ -93,7 +93,7 @@ def group(
 
 _BRACES,_BRACKETS,_LONG = re.compile(r'\\.|[{}]', re.S),re.compile(r'\\.|[][{}]', re.S),100_000
 
-# %% ../../nbs/14_arxiv.ipynb #430387b2
+# %% ../../nbs/14_arxiv.ipynb #02518c81
 @dataclass
 class Macro:
     "What a user's macro stands for."
@@ -110,7 +110,7 @@ class Macro:
         parts[1::2] = ['#' if p=='#' else args[int(p)-1] if int(p)<=len(args) else '' for p in parts[1::2]]
         return glue(*parts)
 
-# %% ../../nbs/14_arxiv.ipynb #2fee6b2d
+# %% ../../nbs/14_arxiv.ipynb #95802768
 _CS,_SPACE = re.compile(r'\\([a-zA-Z@]+|.)', re.S),re.compile(r'[ \t]*(?:\n(?![ \t]*\n)[ \t]*)?')
 
 class Tape:
@@ -157,7 +157,7 @@ class Tape:
         self.skip_space()
         return self.bracketed('[]') if self.s[self.i:self.i+1]=='[' else None
 
-# %% ../../nbs/14_arxiv.ipynb #ccf68bff
+# %% ../../nbs/14_arxiv.ipynb #681c3b95
 class Definitions(Tape):
     "Learns what the author's commands stand for."
     def __init__(self,
@@ -201,7 +201,7 @@ class Definitions(Tape):
         if f'begin{{{name}}}' in self.keep: self.left['a standard environment redefined'] += 1
         else: self.environments[name] = Macro(begin, n, default),Macro(end)
 
-# %% ../../nbs/14_arxiv.ipynb #463f52d6
+# %% ../../nbs/14_arxiv.ipynb #8f625834
 _CONDITIONS = set("""if ifx ifnum ifdim ifcat ifodd ifcase ifvmode ifhmode ifmmode ifinner ifdefined ifcsname iffalse iftrue ifeof
     ifvoid ifhbox ifvbox ifpdf ifxetex ifluatex ifPDFTeX ifXeTeX ifLuaTeX""".split())
 _BRANCH = re.compile(r'\\(newif\s*\\)?(if[a-zA-Z@]*|else|fi)(?![a-zA-Z@])')
@@ -241,7 +241,7 @@ class Conditions(Definitions):
     def do_fi(self): self.branches.pop() if self.branches else None
     def do_ifthenelse(self): self.arg(); self.arg(); self.left['a condition that we cannot decide'] += 1; self.push(self.arg())
 
-# %% ../../nbs/14_arxiv.ipynb #cbf33ccf
+# %% ../../nbs/14_arxiv.ipynb #815f7672
 class Inclusions(Conditions):
     "Reads other files of the same paper where the source asks for them."
     def __init__(self,
@@ -274,7 +274,7 @@ class Inclusions(Conditions):
             except Skip: continue                            # a package of the distribution
             self.include(name.strip()+'.sty')
 
-# %% ../../nbs/14_arxiv.ipynb #0bb44840
+# %% ../../nbs/14_arxiv.ipynb #a135ade0
 _ALIASES = {'newcommand':'renewcommand providecommand DeclareRobustCommand newrobustcmd', 'def':'gdef edef xdef', 'let':'Let',
             'newenvironment':'renewenvironment', 'newtheorem':'spnewtheorem', 'input':'include subfile', 'import':'subimport',
             'usepackage':'RequirePackage', 'title':'Title'}
@@ -301,7 +301,7 @@ class Mouth(Inclusions):
             m = _CS.search(self.s, self.i); self.write(self.s[self.i:m.start() if m else None])
             if m: self.i = m.end(); self.command(m[1], m[0])
             elif self.rest: self.s,self.i = self.rest.pop(),0
-            else: return re.sub(r'\n[ \t]*\n\s*', '\n\n', ''.join(self.out)).strip()
+            else: return re.sub(r'\n ?\n\s*', '\n\n', re.sub('[ \t]+', ' ', ''.join(self.out))).strip()
 
     def write(self, text):
         if not text: return
@@ -354,7 +354,7 @@ class Mouth(Inclusions):
     def do_maketitle(self): self.push(f'\n\n\\section*{{{self.title}}}\n\n' if self.title.strip() else '')
     def do_xspace(self): self.push(' ') if re.match(r'[\w\\$(]', self.s[self.i:self.i+1]) else None
 
-# %% ../../nbs/14_arxiv.ipynb #ce15ea0b
+# %% ../../nbs/14_arxiv.ipynb #35ee24ee
 _INCLUDE = re.compile(r'\\(?:input|include|subfile|InputIfFileExists|(?:sub)?import\*?\{([^{}]*)\})\s*\{?"?([^\s\\{}"]+)')
 _TEX = '.tex','.ltx'
 FILE = 8_000_000   # bytes that a .tex file may have
@@ -383,7 +383,7 @@ def list_documents(
 )->list: # of addresses, one for each paper
     "The papers among the files: main files, and the gzipped papers in arXiv's bulk archives."
     skipped = {} if skipped is None else skipped
-    found = [a for a in list_inputs(sources, (*_TEX,'.gz'), skipped) if not re.search(r'\.(e?ps|pdf|svg|dat|bib|fig)\.gz$', a, re.I)]
+    found = [a for a in list_inputs(sources, (*_TEX,'.gz'), skipped) if not re.search(r'\.(?!tex|ltx|tar)[a-z]\w{0,5}\.gz$', a, re.I)]   # figure.eps.gz
     heads = {a:h for a in found if a.lower().endswith(_TEX) and (h := _head(a, skipped))}
     parts = _parts(heads); found = [a for a in found if a not in skipped]
     mains = {split_address(a)[0] for a,(main,_) in heads.items() if main and a not in parts}
@@ -392,7 +392,7 @@ def list_documents(
         if member and where in mains and not heads[a][0]: skipped[a] = f'{a}: a left-over, no file includes it'
     return [a for a in found if a not in parts and a not in skipped] or [a for a in found if a not in skipped]
 
-# %% ../../nbs/14_arxiv.ipynb #988d2eeb
+# %% ../../nbs/14_arxiv.ipynb #9bfbd18c
 def _name(base, name):
     "The normal form of a file name in a paper; Skip if it leads out."
     if re.match(r'[/\\~|]|[A-Za-z]:', name) or re.search(r'[|\0]', name): raise Skip('outside the paper', name[:80])
@@ -427,6 +427,7 @@ def _from_gzip(data, left):
     except zlib.error as e: raise Skip('damaged', str(e)) from None
     if len(data)>most: raise Skip('a bomb', f'more than {most:,} bytes')
     if not z.eof: left['cut short'] += 1
+    if data[257:262]!=b'ustar' and not z.eof: raise Skip('cut short', f'{len(data):,} bytes are left')
     if data[257:262]!=b'ustar': return data, _getter('', lambda name: None)
     with tempfile.NamedTemporaryFile(suffix='.tar') as f:
         f.write(data); f.flush(); good,bad = tar_members(f.name)
@@ -438,7 +439,7 @@ def _from_gzip(data, left):
     main = max(heads, key=lambda n: (heads[n], n.count('/')==0, len(files[n]), n))
     return files[main], get(posixpath.dirname(main))
 
-# %% ../../nbs/14_arxiv.ipynb #3ecfb129
+# %% ../../nbs/14_arxiv.ipynb #d7244fb7
 @dataclass
 class Source:
     "One paper as flat text."

@@ -7,7 +7,7 @@ __all__ = ['LEVELS', 'KEEP', 'METHODS', 'Atom', 'Block', 'block_markdown', 'mark
            'Simple', 'columns', 'inline', 'Simplified', 'Outline', 'by_regex', 'by_pylatexenc', 'pandoc_path',
            'pandoc_tree', 'by_pandoc', 'Parsed', 'language', 'assemble', 'blocks', 'read_blocks', 'read_markdown']
 
-# %% ../../nbs/14_latex.ipynb #33fc484c
+# %% ../../nbs/14_latex.ipynb #ebccff92
 import json, os, re, signal, subprocess, sys, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from ..core import BadInput, Skip
 from .arxiv import Source, Tape, flatten, group, read_source
 from .formulas import ARGS, FONTS, GONE, GRIDS, LITERAL, SAME, SIZES, SYMBOLS, TEXT, formula, is_cjk
 
-# %% ../../nbs/14_latex.ipynb #4cc9067a
+# %% ../../nbs/14_latex.ipynb #da83572c
 @dataclass(frozen=True)
 class Atom:
     "The smallest thing that a page break never cuts: a word, a Hanzi, a formula, a table."
@@ -32,7 +32,7 @@ class Block:
     level:int=0  # depth of a heading, 1 to 4; of an item, 0 for the outermost list
     mark:str=''  # of an item: '-' or '3.'
 
-# %% ../../nbs/14_latex.ipynb #fdfc38de
+# %% ../../nbs/14_latex.ipynb #a90b069e
 _MARK,_LIST = re.compile(r'(?<!\\)(?:\\\*)?(\*{1,3})$'),re.compile(r'(#{1,6}|-|\d+[.)])(?= |$)')
 
 def _weld(a, sep, b):
@@ -69,7 +69,7 @@ def markdown(
         out += ('' if not out else '\n' if before==b.kind=='item' else '\n\n')+text; before = b.kind
     return out
 
-# %% ../../nbs/14_latex.ipynb #b4920d8c
+# %% ../../nbs/14_latex.ipynb #42594661
 _TEX = {'“':'``', '”':"''", '‘':'`', '’':"'", '–':'--', '—':'---', '…':r'\ldots{}', '\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}',
         '<':r'\textless{}', '>':r'\textgreater{}', '|':r'\textbar{}', '"':"''", '÷':r'\(\div\)', '•':r'\textbullet{}', '°':r'\textdegree{}', '×':r'\(\times\)', '±':r'\(\pm\)',
         '·':r'\textperiodcentered{}', **{c:'\\'+c for c in '#$%&_{}'}, **{c:c for c in '§¶©£'}}
@@ -101,6 +101,7 @@ def _words(runs):
                 cjk = lambda c: len(c)==1 and is_cjk(c)
                 if word and (cjk(c) and (not unicodedata.category(c).startswith('P') or c in _OPEN) or cjk(last)) and last not in _OPEN and not (cjk(last) and c in ',.;:!?)”’') \
                    and not (cjk(last) and cjk(c) and unicodedata.category(c).startswith('P') and c not in _OPEN): yield space,word; word,space = [],False
+                if len(last_run := word[-1][1] if word else '')>200: raise Skip('a word without end', last_run[:20])
                 if word and word[-1][0]==style: word[-1] = style,word[-1][1]+c
                 else: word.append((style, c))
     if word: yield space,word
@@ -125,7 +126,7 @@ def atoms(
         out.append(Atom(tex, md, not before or space and not (is_cjk(before) and is_cjk(first)))); before = last
     return tuple(out)
 
-# %% ../../nbs/14_latex.ipynb #4129fc96
+# %% ../../nbs/14_latex.ipynb #b159f79b
 _TABLES = {'tabular':'om', 'tabular*':'mom', 'tabularx':'mom', 'tabulary':'mm', 'longtable':'om', 'supertabular':'m', 'xltabular':'mm', 'tblr':'om'}
 _DISPLAY = frozenset('''equation equation* displaymath align align* alignat alignat* flalign flalign* eqnarray eqnarray* gather gather* multline
     multline* math dmath dmath*'''.split())
@@ -149,7 +150,7 @@ _SIGNS = {**dict(ldots='…', dots='…', textellipsis='…', LaTeX='LaTeX', TeX
     qed='', space=' ', nobreakspace=' ', thinspace=' ', enspace=' '), **{' ':' ', ',':' ', ';':' ', ':':' ', '\n':' ', '/':'', '-':'', '@':'', '!':'', '>':'', '<':'', '(':'', ')':'', ']':'', '\\':' ', '*':''}}
 _ACCENTS = {'`':'\u0300', "'":'\u0301', '^':'\u0302', '~':'\u0303', '"':'\u0308', '=':'\u0304', '.':'\u0307', 'u':'\u0306', 'v':'\u030c', 'H':'\u030b', 'c':'\u0327', 'k':'\u0328', 'r':'\u030a'}
 
-# %% ../../nbs/14_latex.ipynb #aa6d654d
+# %% ../../nbs/14_latex.ipynb #e3aa1ebd
 def _signatures():
     "How many arguments the commands have that are left out: o for [..], m for {..}, * for a star."
     table = {'*m':'vspace hspace', 'm':'''label index pagestyle thispagestyle color setcounter bibliographystyle bibliography hypersetup FloatBarrier documentclass
@@ -180,7 +181,7 @@ def reference(
     n = f'{h%7+1}.{h//7%9+1}' if front in ('sec','subsec') else f'{h%24+1}'
     return form.format(n=n, kind=_LABELS[front]+' ' if front in _LABELS else '')
 
-# %% ../../nbs/14_latex.ipynb #8b8dfb2a
+# %% ../../nbs/14_latex.ipynb #5973aaed
 _STOP = re.compile(r'\\([a-zA-Z@]+|.)|\$\$?|(?:``|\'\')', re.S)
 _MATH = re.compile(r'\\[()\[\]]|\\.|\$\$?|[{}]|\n[ \t]*\n', re.S)
 
@@ -201,14 +202,15 @@ class Pieces(Tape):
     def math(self, close):
         "The formula from here to its closing sign."
         depth = 0
-        while not self.s[self.i+5_000:] and self.rest: self.more()
+        while len(self.s)<self.i+5_000 and self.rest: self.more()
         for m in _MATH.finditer(self.s, self.i, self.i+5_000):
             depth += (m[0]=='{')-(m[0]=='}')
             if depth<0 or m[0].isspace(): break
             if depth==0 and m[0]==close or close=='$' and m[0]=='$$' and depth==0:
                 tex = self.s[self.i:m.start()]; self.i = m.start()+len(close)
                 return self.inline(tex) if close in ('$','\\)') else self.display(tex)
-        self.mark('bad', ('a formula that never closes', ''))
+        self.mark('bad', ('a formula that never closes', '')); self.unclosed += 1
+        if self.unclosed>100: raise Skip('broken formulas', 'formulas that never close')
 
     def body(self, name):
         "Everything up to the end of the environment."
@@ -221,7 +223,7 @@ class Pieces(Tape):
         inner,self.i = self.s[self.i:m.start()],at
         return inner
 
-# %% ../../nbs/14_latex.ipynb #a9875a11
+# %% ../../nbs/14_latex.ipynb #d64f0c76
 def balanced(
     text:str, # TeX
 )->tuple: # (text, number of braces taken out)
@@ -233,7 +235,7 @@ def balanced(
     lost = sorted(lost+opened); cuts = [-1,*lost,len(text)]
     return ''.join(text[a+1:b] for a,b in zip(cuts, cuts[1:])), len(lost)
 
-# %% ../../nbs/14_latex.ipynb #2ba2fc3a
+# %% ../../nbs/14_latex.ipynb #897fa23a
 class Simple(Pieces):
     "Takes out of a flat source what a parser need not know."
     def __init__(self,
@@ -264,7 +266,8 @@ class Simple(Pieces):
     def finish(self):
         "What was found, with each brace and each list closed."
         while self.lists: self.end(self.lists[-1])
-        text = re.sub(r'\n[ \t]*\n\s*', '\n\n', ''.join(self.out)); text,lost = balanced(text)
+        text = re.sub(r'\n[ \t]*\n\s*', '\n\n', ''.join(self.out))
+        text,lost = balanced(re.sub(r'\\.|[#&_^]', lambda m: {'^':'\\textasciicircum{}'}.get(m[0], '\\'+m[0]) if len(m[0])==1 else m[0], text, flags=re.S))
         self.left.update({'a brace without its partner':lost} if lost else {}); return text
 
     def end(self, name):
@@ -336,7 +339,7 @@ class Simple(Pieces):
         while self.s.startswith(('{','['), self.i): last = self.bracketed('{}') if self.s[self.i]=='{' else self.option() and last
         if last: self.push(last)
 
-# %% ../../nbs/14_latex.ipynb #d38414a1
+# %% ../../nbs/14_latex.ipynb #86da1f77
 _CELL = re.compile(r'\\\\\*?(?:\[[^\]]{0,20}\])?|\\(?:tabularnewline|cr)(?![a-zA-Z])|&|\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|[{}]|\\.', re.S)
 _RULES = re.compile(r'\s*\\(?:(hline|toprule|midrule|bottomrule|hhline\{[^{}]*\}|specialrule(?:\{[^{}]*\}){3}|Xhline\{[^{}]*\}|firsthline|lasthline)(?:\[[^\]]*\])?'
                     r'|(cline|cmidrule)\s*(?:\[[^\]]*\])?(?:\([lr]*\))?\{(\d+-\d+)\}|(addlinespace|endhead|endfirsthead|endfoot|endlastfoot|centering|small|noalign\{[^{}]*\}|rowcolor(?:\[\w+\])?\{[^{}]*\})'
@@ -370,7 +373,7 @@ def _cut(body):
     rows[-1][-1] = body[start:]
     return rows
 
-# %% ../../nbs/14_latex.ipynb #fe226b34
+# %% ../../nbs/14_latex.ipynb #aa9bfe36
 _TOKENS = re.compile(r'\\([a-zA-Z]+)\*?[ \t]*|\\(.)|([{}~])|(---?|``|\'\'|`|\')', re.S)
 _QUOTES = {'--':'–', '---':'—', '``':'“', "''":'”', '`':'‘', "'":'’'}
 
@@ -425,7 +428,7 @@ class Simplified(Simple):
         if wide>100 or len(lines)>80: raise Skip('table: too large')
         return f'\\begin{{tabular}}{{{spec}}}\n'+'\n'.join(lines)+'\n\\end{tabular}'
 
-# %% ../../nbs/14_latex.ipynb #abd2840c
+# %% ../../nbs/14_latex.ipynb #c05c1bba
 LEVELS = dict(part=0, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5, subparagraph=6)
 
 class Outline:
@@ -463,13 +466,14 @@ def by_regex(
     for r in inline(text[at:]): o.text(*r)
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #f6ba2680
+# %% ../../nbs/14_latex.ipynb #4c7bb9cc
 def by_pylatexenc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
     "The outline of a text, by pylatexenc."
     try: from pylatexenc.latexwalker import LatexWalker
     except ImportError: raise BadInput('pylatexenc is missing: pip install pylatexenc') from None
+    if len(text)>300_000: raise Skip('pylatexenc: too long', f'{len(text):,} characters')           # it has no time limit of its own
     o = Outline()
     args = lambda n: [a for a in (n.nodeargd.argnlist if n.nodeargd else ()) or () if a is not None]
     raw = lambda n: n.latex_verbatim()[1:-1] if n.latex_verbatim()[:1] in '{[' else n.latex_verbatim()
@@ -495,7 +499,7 @@ def by_pylatexenc(
     except Exception as e: raise Skip('pylatexenc', type(e).__name__) from None
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #4679ddf9
+# %% ../../nbs/14_latex.ipynb #866fc215
 def pandoc_path()->str:
     "The program, from the package pypandoc_binary or from the system."
     try: import pypandoc; return pypandoc.get_pandoc_path()
@@ -528,7 +532,7 @@ def _runs(inlines, style=''):
         elif t in ('Span','Link','Cite'): yield from _runs(c[1], style)
         elif t=='Math': yield from inline(c[1])
 
-# %% ../../nbs/14_latex.ipynb #582211c2
+# %% ../../nbs/14_latex.ipynb #d429fbd5
 def by_pandoc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
@@ -550,7 +554,7 @@ def by_pandoc(
     except RecursionError: raise Skip('pandoc: too deep') from None
     return o.found
 
-# %% ../../nbs/14_latex.ipynb #e4b6cfb0
+# %% ../../nbs/14_latex.ipynb #ee44b8ad
 KEEP = frozenset(n for n in (SYMBOLS|set(ARGS)|set(TEXT)|set(SAME)|set(LITERAL)|set(GONE)|set(FONTS)|_RAW|set(_UNWRAP)|set(_GONE)|set(_COUNTED)|set(_REFS)|set(_CITES)|set(_SIGNS)
     |{'begin','end','left','right','url','href','caption','item'}) if len(n)>1)-set('lt gt bold degree overto slash Tr eg ie space qed restriction hdots upmu symbf title author date'.split()) \
     |frozenset(f'begin{{{e}}}' for e in (*_DISPLAY, *_TABLES, *_LISTS, *_FLOATS, *GRIDS, *_GONE_ENVIRONMENTS))
@@ -603,7 +607,7 @@ def assemble(
         close(kind)
     return out
 
-# %% ../../nbs/14_latex.ipynb #65f03b41
+# %% ../../nbs/14_latex.ipynb #d757e7e0
 def blocks(
     source,             # LaTeX as its author wrote it, or a Source
     method:str='auto',  # pandoc, pylatexenc, regex; auto: the first of them that gives blocks
@@ -630,7 +634,7 @@ def read_blocks(
     try: return blocks(read_source(address, KEEP), method)
     except RecursionError: raise Skip('too deep') from None
 
-# %% ../../nbs/14_latex.ipynb #f1ba9239
+# %% ../../nbs/14_latex.ipynb #e57ac5b3
 _SPANS = re.compile(r'\\\((.*?)\\\)|\\(.)|(\*{1,3})', re.S)
 
 def _read_inline(md):
