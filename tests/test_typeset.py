@@ -1,15 +1,13 @@
 "What a stranger's LaTeX may try: nothing gets out, nothing hangs, everything is reported. Needs TeX (make system)."
-import os, shutil, subprocess, sys, tempfile, time
+import os, shutil, tempfile, time
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from helpers import finish, start
-from vary_nb.core import BadInput, rng
+from vary_nb.core import BadInput
 from vary_nb.data import typeset as ts
-from vary_nb.data.latex import Atom, Block, markdown
+from vary_nb.data.latex import Atom, Block
 
 needs_tex = pytest.mark.skipif(not shutil.which('pdftex'), reason='no TeX here: make system')
 PLAIN = ts.TEMPLATES['article']
