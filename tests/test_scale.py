@@ -112,6 +112,6 @@ def test_a_real_step_of_tiny():
     for _ in range(2):
         began = time.time(); out = step(batch); losses.append(out['total'].item())
         out['total'].backward(); opt.step(); opt.zero_grad(); took.append(time.time()-began)
+        print(f'loss {losses[-1]:.3f}, {took[-1]:.0f} s, {time.process_time():.0f} CPU-seconds in all, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6:.1f} GB', flush=True)
     gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6
-    print(f'losses {losses}, {took} s, at most {gb:.1f} GB')
     assert abs(losses[0]-10.8)<.5 and losses[1]<losses[0] and gb<16

@@ -7,7 +7,7 @@ __all__ = ['TrainConfig', 'evaluate', 'save_checkpoint', 'load_checkpoint', 'hea
            'Accident', 'accident', 'sharded', 'machine', 'feeding', 'setup', 'whole', 'optimiser_states',
            'resume_shards', 'save', 'read_held_out', 'take_step', 'train', 'main']
 
-# %% ../nbs/31_train.ipynb #07d540b7
+# %% ../nbs/31_train.ipynb #b031af2e
 import argparse, dataclasses, json, math, os, platform, shutil, signal, subprocess, sys, time
 from collections import Counter
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from .loss import TrainStep, means
 from .model.vary import build, load
 from .optim import Average, fast_bf16, freeze, optimisers, parse_rates, schedule, set_rates
 
-# %% ../nbs/31_train.ipynb #77fae2d5
+# %% ../nbs/31_train.ipynb #f0de26b5
 @dataclass
 class TrainConfig:
     "Everything a training run depends on."
@@ -111,7 +111,7 @@ class TrainConfig:
     )->int: # in a batch of one process
         return max(self.least, self.tokens//(level[0]*level[1]))
 
-# %% ../nbs/31_train.ipynb #f0bebc96
+# %% ../nbs/31_train.ipynb #5f1aeba9
 @torch.no_grad()
 def evaluate(
     model, processor,  # as from `load`
@@ -132,7 +132,7 @@ def evaluate(
         out[f'cer_{lang}'] = cer([got[i] for i in rows], [truth[i] for i in rows])
     return out | dict(readings=[[truth[i], got[i]] for i in range(min(3, len(truth)))])
 
-# %% ../nbs/31_train.ipynb #967b0088
+# %% ../nbs/31_train.ipynb #4ddba98d
 def save_checkpoint(
     folder,       # where
     step:TrainStep, # the model and its heads
@@ -177,7 +177,7 @@ def load_checkpoint(
         for g,mine in zip(o.param_groups, ours): g.update(mine)
     return json.loads((Path(folder)/'train.json').read_text())
 
-# %% ../nbs/31_train.ipynb #fcbecdaa
+# %% ../nbs/31_train.ipynb #254bd104
 def header(
     cfg:TrainConfig, # the settings
     **more,          # anything worth knowing
@@ -204,7 +204,7 @@ def read_log(
             if i<len(lines)-1: raise BadInput(f'{path}: line {i+1} is not JSON') from None
     return out
 
-# %% ../nbs/31_train.ipynb #5774c34c
+# %% ../nbs/31_train.ipynb #4c627a87
 class Log:
     "One line of JSON to a file, one readable line to standard error."
     def __init__(self,
@@ -250,7 +250,7 @@ def agree(
     if acc.num_processes==1: return list(map(float, values))
     return acc.gather(torch.tensor([values], device=acc.device, dtype=torch.float64)).amax(0).tolist()
 
-# %% ../nbs/31_train.ipynb #7eeb16e7
+# %% ../nbs/31_train.ipynb #dd2cf56d
 class Accident(RuntimeError): "A loss that no step should follow; the batch is on disk."
 
 def accident(
@@ -265,7 +265,7 @@ def accident(
     usual[0] += 1; usual[1] += (loss-usual[1])*max(.05, 1/usual[0])
     return ''
 
-# %% ../nbs/31_train.ipynb #570f32d0
+# %% ../nbs/31_train.ipynb #0adb9396
 def sharded(acc): # Accelerator
     "Are the weights or the optimiser's states spread over processes?"
     return acc.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -329,6 +329,7 @@ def setup(
     if sharded(acc) and not fresh: resume_shards(acc, wrapped, opts, last)
     r = SimpleNamespace(cfg=cfg, acc=acc, model=model, processor=processor, step=step, wrapped=wrapped, opts=opts, ema=ema, state=state,
         held_out=held_out, feed=feed, levels=parse_levels(cfg.levels), size=len(samples) if hasattr(samples, '__len__') else 0)
+    r.drawn = lambda: [d + i*cfg.samples(l)*acc.num_processes for d,i,l in zip(state['drawn'], state['inside'], r.levels)] # by level, unfinished windows too
     a_step = cfg.samples(r.levels[0])*acc.num_processes*acc.gradient_accumulation_steps
     r.steps = cfg.steps or (math.ceil(cfg.epochs*r.size/a_step) if r.size else 0)
     if cfg.tracker: acc.init_trackers('vary', {k:v for k,v in dataclasses.asdict(cfg).items() if isinstance(v, (int,float,str,bool)) and k not in ('out','recipe','init')})
@@ -338,7 +339,7 @@ def setup(
         accumulate=acc.gradient_accumulation_steps, workers=r.feed.pool._max_workers if r.feed.pool else 0))
     return r
 
-# %% ../nbs/31_train.ipynb #214866bc
+# %% ../nbs/31_train.ipynb #cfd77807
 @contextmanager
 def whole(
     r,            # from `setup`; all processes call this
@@ -390,7 +391,7 @@ def read_held_out(
     worse,cer = agree(r.acc, *((0., scores[-1]) if scores else (0., 0.)))
     if s['best'] is None or (-top, cer)<tuple(s['best']): s['best'] = [-top, cer]; save(r, 'best') # a later level beats any reading of an earlier one
 
-# %% ../nbs/31_train.ipynb #aa676d32
+# %% ../nbs/31_train.ipynb #1f8abbe4
 def take_step(
     r,            # from `setup`
     k:int,        # the level
@@ -449,10 +450,10 @@ def train(
                 state['since'] += 1; state['loss'] = mean['text'] if state['loss'] is None else .95*state['loss'] + .05*mean['text']
             window.update({**mean, 'wait':1000*waited, 'padding':np.mean([padding(b) for b in batches]), 'n':1})
             if state['step'] % cfg.log_every==0:
-                a_step = {key:round(v/window['n'], 4) for key,v in window.items() if key not in ('n','norm','wait')}; epoch = dict(epoch=round(max(state['drawn'])/r.size, 4)) if r.size else {}
+                a_step = {key:round(v/window['n'], 4) for key,v in window.items() if key not in ('n','norm','wait')}; drawn = r.drawn(); epoch = dict(epoch=round(max(drawn)/r.size, 4)) if r.size else {}
                 r.log(dict(step=state['step'], level=r.levels[state['top']], loss=round(state['loss'] or a_step['text'], 4), **a_step, norm=round(mean['norm'], 3),
                     lr=r.opts[-1].param_groups[0]['lr'], ms=round(1000*(time.time()-tick)/window['n']), wait=round(window['wait']/window['n']), chars=state['chars'],
-                    drawn=sum(state['drawn']), **epoch, seconds=round(state['seconds'], 1)), dataclasses.replace(cfg, steps=r.steps, minutes=0, epochs=0) if r.steps else cfg, done)
+                    drawn=sum(drawn), **epoch, seconds=round(state['seconds'], 1)), dataclasses.replace(cfg, steps=r.steps, minutes=0, epochs=0) if r.steps else cfg, done)
                 window.clear(); tick = time.time()
             need = cfg.promote if r.levels[state['top']][0]==1 else cfg.promote_rows
             if state['since']>60 and state['loss']<need and state['top']+1<len(r.levels):
@@ -465,7 +466,7 @@ def train(
     finally: r.feed.close(); stop.restore(); [t.finish() for t in acc.trackers]
     return r.log.rows
 
-# %% ../nbs/31_train.ipynb #a0e04680
+# %% ../nbs/31_train.ipynb #9488e080
 def main(argv=None)->int:
     "The command line: every field of TrainConfig is an option."
     ap = argparse.ArgumentParser('vary-nb train', description='Train a Vary-tiny. A run that was interrupted goes on when started again with the same --out.',
