@@ -6,7 +6,7 @@
 __all__ = ['POINT', 'own_blocks', 'words', 'agreement', 'columns', 'whole', 'page_truth', 'rows', 'strip_box', 'strip', 'paper',
            'chosen', 'made', 'picture', 'LatexPages']
 
-# %% ../../nbs/14c_latexpages.ipynb #a0b0d36d
+# %% ../../nbs/14c_latexpages.ipynb #6bfde547
 import re, unicodedata, warnings
 from collections import Counter
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .documents import label
 from .latex import Atom, Block, markdown, read_blocks
 from .typeset import TEMPLATES, lacking, parts, typeset
 
-# %% ../../nbs/14c_latexpages.ipynb #1fd25016
+# %% ../../nbs/14c_latexpages.ipynb #e58b2fd2
 _SHAPES = (r'x_{%d}', r'\alpha^{%d}', r'\frac{n}{%d}', r'f(x)=%dx', r'\sum_{i=1}^{%d} a_i', r'|y|\le %d', r'\sqrt{%d+z}')
 _NOUNS = dict(en='boats winter total north harbour mean'.split(), zh='船只 冬季 合计 北方 港口 均值'.split())
 _ATOM = re.compile(r'[“‘（《〈【]*[\u4e00-\u9fff][。，、；：？！”’）》〉】]*|[^\s\u4e00-\u9fff]+')
@@ -30,7 +30,7 @@ _ATOM = re.compile(r'[“‘（《〈【]*[\u4e00-\u9fff][。，、；：？！�
 def _words(r, text, maths):
     "Atoms of plain text, with a formula or something bold now and then."
     out = []
-    for m in _ATOM.finditer(re.sub(r'[\\^~<>|"*`_#$&{}%]', '', text)):
+    for m in _ATOM.finditer(re.sub(r'[\\^~<>|"*`_#$&{}%\[\]]|[^ -~\u4e00-\u9fff，。、；：？！“”‘’（）《》—–]', '', text)):
         w,zh = m[0],m[0][-1]>'\u2e7f'; space = bool(out) and not zh; bold = maths and r.random()<.02
         out.append(Atom(rf'\textbf{{{w}}}', f'**{w}**', space) if bold else Atom(w, w, space))
         if maths and r.random()<.03:
@@ -67,36 +67,39 @@ def own_blocks(
         else: out.append(Block(kind, _words(r, text(500), True)))
     return out
 
-# %% ../../nbs/14c_latexpages.ipynb #423da7e7
+# %% ../../nbs/14c_latexpages.ipynb #a6cdf510
 _WORD = re.compile('[^\\W\\d_\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]{3,}|[\u4e00-\u9fff]')
 _MATH = re.compile(r'\\\[.*?\\\]|\\\(.*?\\\)', re.S)
 _TABULAR = re.compile(r'\\(?:begin|end)\{tabular\}(?:\{[^{}]*\})?|\\multicolumn\{\d+\}\{[^{}]*\}|\\cline\{[^}]*\}|\\[a-zA-Z]+')
-_fold = lambda s: unicodedata.normalize('NFKC', s).casefold()
+_fold = lambda s: re.sub('[\u0370-\u03ff]', ' ', unicodedata.normalize('NFKC', s).casefold())      # Greek is formulas
 
 def words(
     md:str, # markdown of a page
-)->tuple: # Counter of words, the letters of its formulas
+)->tuple: # Counter of words, the letters of its formulas, words of one and two letters
     "What should be on a page."
     maths = ' '.join(_MATH.findall(md)); text = re.sub(r'\\([^\w\s])', r'\1', _MATH.sub(' ', md).replace(r'\*', ' ').replace('\\\\', ' '))
     letters = re.sub('[^A-Za-z\u4e00-\u9fff]', '', maths)+' '+re.sub('[^A-Za-z]', '', re.sub(r'\\[a-z]+', '', maths))
-    return Counter(_WORD.findall(_fold(_TABULAR.sub(' ', text.replace('*', '').replace('`', ''))))), _fold(letters)
+    text = _fold(_TABULAR.sub(' ', text.replace('*', '').replace('`', '')))
+    return Counter(_WORD.findall(text)), _fold(letters), set(re.findall(r'\b[a-z]{1,2}\b', text))
 
 def agreement(
     md:str,   # the truth
     text:str, # the text layer, lines as they are
 )->tuple: # (recall, precision)
     "How far a truth and a text layer tell the same."
-    want,letters = words(md)
+    want,letters,short = words(md)
     mend = lambda m: m[1]+m[2] if m[1]+m[2] in want else m[0]                   # a word broken at the end of a line
     got = Counter(_WORD.findall(re.sub(r'([^\W\d_]+)[-\u2010\xad]\s*\n([^\W\d_]+)', mend, _fold(text))))
     lost,odd = want-got,got-want
-    for w in list(lost):                                                        # or one that touches a formula
-        for o in [o for o in odd if len(o)>len(w) and (o.startswith(w) or o.endswith(w)) and o.replace(w, '', 1) in letters]:
+    touch = lambda o, w: (o.startswith(w) or o.endswith(w)) and o.replace(w, '', 1) in letters    # `z and`: zand
+    for w in list(lost):
+        for o in [o for o in odd if len(o)>len(w) and touch(o, w)]:
             n = min(lost[w], odd[o]); lost[w] -= n; odd[o] -= n
-    more = sum(n for w,n in odd.items() if w not in letters); n = sum(want.values()); found = n-sum(lost.values())
+    more = sum(k for o,k in odd.items() if k and o not in letters and not any(touch(o, w) for w in short))
+    n = sum(want.values()); found = n-sum(lost.values())
     return found/max(1, n) if n else 1., found/max(1, found+more)
 
-# %% ../../nbs/14c_latexpages.ipynb #60c107a2
+# %% ../../nbs/14c_latexpages.ipynb #e9538d59
 POINT = 72/72.27/65536    # points of PDF in TeX's smallest unit
 
 def columns(
@@ -133,7 +136,7 @@ def page_truth(
     if precision<least: raise Skip('words too many', f'precision {precision:.3f}')
     return md, recall, precision
 
-# %% ../../nbs/14c_latexpages.ipynb #e06b1255
+# %% ../../nbs/14c_latexpages.ipynb #f9d8b593
 def rows(
     run,    # a `Run`
     k:int,  # page
@@ -182,7 +185,7 @@ def strip_box(
     if not len(ys): raise Skip('nothing is drawn')
     return lines[i:j], ((ox+xs[0])/zoom, (oy+top+ys[0])/zoom, (ox+xs[-1]+1)/zoom, (oy+top+ys[-1]+1)/zoom)
 
-# %% ../../nbs/14c_latexpages.ipynb #030c97fd
+# %% ../../nbs/14c_latexpages.ipynb #b5dec74c
 def _inside(cells, box):
     "Which glyphs have their middle in a box."
     x,y = (cells[:,1]+cells[:,3])/2,cells[:,4]-.3*(cells[:,4]-cells[:,2]); x0,y0,x1,y1 = box
@@ -230,7 +233,7 @@ def strip(
     im,g = mount(im, g, size, r)
     return im, md, g.round().astype(np.int32)
 
-# %% ../../nbs/14c_latexpages.ipynb #88825608
+# %% ../../nbs/14c_latexpages.ipynb #911cbf93
 _DENSE = {('en',1): 750, ('en',2): 1200, ('zh',1): 1700, ('zh',2): 2600}     # atoms on a page at most, by language and columns
 
 @lru_cache(64)
@@ -276,7 +279,7 @@ def made(
     if isinstance(engine._runs[k], Skip): raise engine._runs[k]
     return engine._runs[k]
 
-# %% ../../nbs/14c_latexpages.ipynb #3f624520
+# %% ../../nbs/14c_latexpages.ipynb #67319848
 def picture(
     page,             # of a PDF
     side:int=1024,    # the longer side, pixels
@@ -290,7 +293,7 @@ def picture(
     g[:,1:] *= im.info['zoom']; im,g = mount(im, g, size)
     return im, g.round().astype(np.int32) if glyphs else None
 
-# %% ../../nbs/14c_latexpages.ipynb #6f89a46e
+# %% ../../nbs/14c_latexpages.ipynb #d84db842
 class LatexPages:
     "Pages typeset from LaTeX sources, or crops of a few of their lines, with mathpix-markdown as truth."
     native = True             # TeX and a PDF library at work: see `Guard`
