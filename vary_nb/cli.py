@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['TOOLS', 'cmd_read', 'cmd_data_show', 'cmd_data_setup', 'cmd_data_get', 'cmd_data_build', 'cmd_data_check', 'cmd_eval',
-           'cmd_info', 'parser', 'cmd_demo', 'main']
+           'cmd_info', 'cmd_convert', 'parser', 'cmd_demo', 'main']
 
-# %% ../nbs/61_cli.ipynb #233b64d8
+# %% ../nbs/61_cli.ipynb #b6a18fe5
 import argparse, json, subprocess, sys
 from pathlib import Path
 
 from . import __version__
 from .core import BadInput
 
-# %% ../nbs/61_cli.ipynb #9d2ad45a
+# %% ../nbs/61_cli.ipynb #48d148b1
 def _say(*words): print(*words, file=sys.stderr, flush=True)
 
 def _pairs(items):
@@ -52,7 +52,7 @@ def cmd_read(
     if bad: _say(f'vary-nb read: {bad} failed')
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #b98eae18
+# %% ../nbs/61_cli.ipynb #51b8a10e
 def _samples(a, seed=None):
     "The first a.n samples of a recipe, or of a folder of shards."
     from itertools import islice
@@ -106,7 +106,7 @@ def cmd_data_get(
         if 'error' in r: bad += 1; _say(f"vary-nb data get: {n}: {r['error']}")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #0ede8512
+# %% ../nbs/61_cli.ipynb #dee7ffa6
 def _table(rows):
     "Rows of words, aligned; numbers to the right."
     rows = [[str(c) for c in r] for r in rows]; w = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
@@ -166,7 +166,7 @@ def cmd_data_check(
         bad += len(r['wrong']); _say(f"vary-nb data check: {folder}: {r['samples']:,} samples in {r['shards']:,} shards, {len(r['wrong']) or 'no'} files with faults")
     return 1 if bad else 0
 
-# %% ../nbs/61_cli.ipynb #1da78c65
+# %% ../nbs/61_cli.ipynb #cd75026a
 def cmd_eval(
     a, # parsed arguments
 )->int: # exit code
@@ -203,7 +203,16 @@ def cmd_info(
     print(json.dumps(out, indent=1) if a.json else '\n'.join(f'{k:13} {v}' for k,v in out.items()))
     return 0
 
-# %% ../nbs/61_cli.ipynb #09275ea0
+# %% ../nbs/61_cli.ipynb #273b6606
+def cmd_convert(
+    a, # parsed arguments
+)->int: # exit code
+    "From one layout of the family to another."
+    from vary_nb.model.language import convert
+    print(convert(a.src, a.dst, a.layout, a.like, a.source, a.shard))
+    return 0
+
+# %% ../nbs/61_cli.ipynb #51a02028
 def _places(q):
     "Options that say where the sources of a recipe are."
     q.add_argument('--source', action='append', default=[], metavar='NAME=PATH', help='where a source of the recipe is; may be repeated')
@@ -250,6 +259,10 @@ def parser()->argparse.ArgumentParser:
     q = add(sub, 'eval', cmd_eval, 'measure the character error rate of weights, one look a sample', 'vary-nb eval nano --data data_recipes/ci.yaml --size 32 256 --n 64')
     q.add_argument('weights'); q.add_argument('--data', required=True, help='recipe or folder of shards'); q.add_argument('--n', type=int, default=64); q.add_argument('--seed', type=int, default=1_000_003)
     q.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT','WIDTH')); _places(q)
+    q = add(sub, 'convert', cmd_convert, 'weights of SAM, Vary, GOT-OCR2 and relatives, from one layout to another', 'vary-nb convert GOT-OCR2_0 got-hf --layout got-hf')
+    q.add_argument('src', metavar='SRC', help='file or folder; its layout is told by its tensors'); q.add_argument('dst', metavar='DST', help='new folder, or one .safetensors or .pth file')
+    q.add_argument('--layout', default='', help='to write; default ours'); q.add_argument('--like', default='', help='whose preprocessing and prompt, if the tensors do not tell')
+    q.add_argument('--source', default='', help='layout to read, if the tensors do not tell'); q.add_argument('--shard', type=int, default=5*10**9, metavar='BYTES', help='largest file; default 5 GB')
     q = add(sub, 'demo', cmd_demo, 'serve the demo in your browser', 'vary-nb demo --port 7860')
     q.add_argument('--weights', default='nano'); q.add_argument('--port', type=int, default=7860); q.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets other machines in')
     q = add(sub, 'info', cmd_info, 'versions, device, fonts, weights, optional tools', 'vary-nb info'); q.add_argument('--json', action='store_true')
