@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['text_loss', 'GlyphHeads', 'TrainStep', 'means']
 
-# %% ../nbs/30d_loss.ipynb #c2721099
+# %% ../nbs/30d_loss.ipynb #1c4d0de1
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .model.vary import splice
 
-# %% ../nbs/30d_loss.ipynb #8f00f000
+# %% ../nbs/30d_loss.ipynb #3a42a708
 def text_loss(
     hidden:Tensor, # decoder outputs (m,d)
     head,          # d -> v scores
@@ -28,7 +28,7 @@ def text_loss(
     parts = [checkpoint(part, h, y, use_reentrant=False) for h,y in zip(hidden.split(chunk), labels.split(chunk))]
     return torch.stack([l for l,_ in parts]).sum(), torch.stack([r for _,r in parts]).sum()
 
-# %% ../nbs/30d_loss.ipynb #aa1e37f2
+# %% ../nbs/30d_loss.ipynb #3f846b48
 class GlyphHeads(nn.Module):
     "Which character is in a cell, asked of the neck map and of the image tokens (ours, used in training only)."
     def __init__(self,
@@ -58,7 +58,7 @@ class GlyphHeads(nn.Module):
         hit = lambda z: ((z.argmax(-1)==k) & (k>0)).sum(); ce = lambda z: F.cross_entropy(z.float(), k, reduction='sum')
         return (ce(a)+ce(c))/2, hit(a), hit(c)
 
-# %% ../nbs/30d_loss.ipynb #98c04914
+# %% ../nbs/30d_loss.ipynb #ba279652
 class TrainStep(nn.Module):
     "The model and its glyph heads as one module, so that one forward pass serves both losses."
     def __init__(self,

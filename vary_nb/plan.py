@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEVICES', 'SHARDING', 'vision_flops', 'text_flops', 'vision_kept', 'stem_kept', 'text_kept', 'plan', 'table']
 
-# %% ../nbs/30e_plan.ipynb #02b3f73b
+# %% ../nbs/30e_plan.ipynb #52c32e81
 from math import ceil, log2
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from .core import count_params
 from .model.vary import VaryForConditionalGeneration, preset
 
-# %% ../nbs/30e_plan.ipynb #c93c8ac1
+# %% ../nbs/30e_plan.ipynb #111dab63
 def vision_flops(
     c,        # VaryVisionConfig
     h:int, w:int, # cells of the map
@@ -37,7 +37,7 @@ def text_flops(
     d = c.hidden_size
     return c.num_hidden_layers*(8*t*d*d + 4*t*d*c.ffn_dim + 4*t*t*d) + 2*told*d*c.vocab_size
 
-# %% ../nbs/30e_plan.ipynb #c1cd4223
+# %% ../nbs/30e_plan.ipynb #8edaecdd
 def vision_kept(
     c,            # VaryVisionConfig
     h:int, w:int, # cells of the map
@@ -70,7 +70,7 @@ def text_kept(
     d = c.hidden_size; masks = 2*t*d*(c.dropout>0)
     return [4*2*t*d + size*(t*(7*d + c.ffn_dim) + (0 if fused else t*t*c.num_attention_heads)) + masks]*c.num_hidden_layers
 
-# %% ../nbs/30e_plan.ipynb #3d184f4d
+# %% ../nbs/30e_plan.ipynb #4688fc1a
 DEVICES = {'RTX 4090':(24,165), 'A100':(80,312), 'L40S':(48,181), 'H100':(80,989), 'H200':(141,989), 'B200':(180,2250)} # GB; dense bf16 TFLOP/s by the data sheets
 SHARDING = ('ddp','zero2','fsdp2')
 
