@@ -137,7 +137,8 @@ def bench(a, size):
     "Medians of each way, and ratios to the first."
     got = {way: [] for way in a.ways}
     for r in range(a.rounds):
-        for way in a.ways[r%len(a.ways):]+a.ways[:r%len(a.ways)]: got[way].append(fresh(a, way, size))
+        for way in a.ways[r%len(a.ways):]+a.ways[:r%len(a.ways)]:
+            got[way].append(fresh(a, way, size)); print(size, way, got[way][-1], file=sys.stderr, flush=True)
     rows = {}
     for way,runs in got.items():
         bad = next((x for x in runs if 'error' in x), None)

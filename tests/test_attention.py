@@ -54,7 +54,9 @@ def test_half_precision_is_no_worse_than_eager(form):
 def test_tiles_of_any_size(tile):
     torch.manual_seed(0)
     q,k,v = torch.randn(3, 2, 3, 77, 8).unbind(); lists = torch.randn(2, 3, 77, 7),torch.randn(2, 3, 77, 11)
-    torch.testing.assert_close(attention.attend_tiles(q, k, v, *lists, tile), FORMS['eager'](q, k, v, *lists), rtol=1e-5, atol=1e-5)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            torch.testing.assert_close(attention.attend_tiles(q, k, v, *lists, tile), FORMS['eager'](q, k, v, *lists), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

@@ -7,7 +7,7 @@ __all__ = ['KERNELS', 'FORMS', 'WORK', 'partition', 'unpartition', 'relative', '
            'augment', 'widen', 'attend_augmented', 'flash_func', 'attend_flash', 'attend_tiles', 'pick_attention',
            'Attention', 'kernels_below', 'attention_report']
 
-# %% ../../nbs/21_attention.ipynb #c29d040d
+# %% ../../nbs/21_attention.ipynb #4b48cdc5
 import re
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import profile, record_function
 
-# %% ../../nbs/21_attention.ipynb #19853f92
+# %% ../../nbs/21_attention.ipynb #812cf2c0
 def partition(
     x:Tensor,  # map (b,h,w,d)
     size:int,  # window side, in cells
@@ -28,7 +28,7 @@ def partition(
     x = x.view(b, x.shape[1]//size, size, x.shape[2]//size, size, d)
     return x.transpose(2, 3).reshape(-1, size, size, d)
 
-# %% ../../nbs/21_attention.ipynb #567f2342
+# %% ../../nbs/21_attention.ipynb #00280b1a
 def unpartition(
     x:Tensor,  # windows (b*windows,size,size,d)
     h:int,     # rows of the map they came from
@@ -40,7 +40,7 @@ def unpartition(
     x = x.view(-1, rows, cols, size, size, d).transpose(2, 3)
     return x.reshape(-1, rows*size, cols*size, d)[:, :h, :w]
 
-# %% ../../nbs/21_attention.ipynb #d6e8d15b
+# %% ../../nbs/21_attention.ipynb #3a974be1
 def relative(
     table:Tensor,       # one row per offset (2*size-1,e), offset 0 in the middle
     n:int,              # length of the side, at most `size`
@@ -54,7 +54,7 @@ def relative(
     i = torch.arange(n, device=table.device)
     return table[i[:, None] - i + size-1]
 
-# %% ../../nbs/21_attention.ipynb #24133c7d
+# %% ../../nbs/21_attention.ipynb #5b736f4e
 def offset_logits(
     q:Tensor,      # queries (b,k,n,e), n = h*w
     rel_h:Tensor,  # table of the row offsets (2*rows-1,e)
@@ -70,7 +70,7 @@ def offset_logits(
     to_cols = torch.einsum('bkhwe,wje->bkhwj', q, relative(rel_w, w, resize).to(q.dtype))
     return to_rows.reshape(b, k, n, h), to_cols.reshape(b, k, n, w)
 
-# %% ../../nbs/21_attention.ipynb #e5a4789e
+# %% ../../nbs/21_attention.ipynb #f9d8b3fd
 def attend_eager(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -83,7 +83,7 @@ def attend_eager(
     bias = to_rows[..., :, None] + to_cols[..., None, :]     # (b,k,n,h,w)
     return (logits + bias.flatten(-2)).softmax(-1).to(v.dtype) @ v
 
-# %% ../../nbs/21_attention.ipynb #d03a037c
+# %% ../../nbs/21_attention.ipynb #28b926e7
 def attend_bias(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -95,7 +95,7 @@ def attend_bias(
     bias = (to_rows[..., :, None] + to_cols[..., None, :]).flatten(-2)  # (b,k,n,n)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
-# %% ../../nbs/21_attention.ipynb #c1fe6468
+# %% ../../nbs/21_attention.ipynb #230b79e6
 def augment(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -109,7 +109,7 @@ def augment(
     where = torch.cat([row, col], -1).expand(*k.shape[:2], -1, -1)              # (b,k,n,h+w)
     return torch.cat([q*q.shape[-1]**-.5, to_rows, to_cols], -1), torch.cat([k, where], -1)
 
-# %% ../../nbs/21_attention.ipynb #98ce2558
+# %% ../../nbs/21_attention.ipynb #054dc9ed
 def widen(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -122,7 +122,7 @@ def widen(
     wide = q.shape[-1] + -q.shape[-1]%8
     return tuple(F.pad(t, (0, wide-t.shape[-1])) for t in (q, k, v))
 
-# %% ../../nbs/21_attention.ipynb #3775d4d0
+# %% ../../nbs/21_attention.ipynb #1bbad32a
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # the best first
 
 def attend_augmented(
@@ -137,7 +137,7 @@ def attend_augmented(
     q,k,v = widen(q, k, v, to_rows, to_cols)
     with sdpa_kernel(KERNELS, set_priority=True): return F.scaled_dot_product_attention(q, k, v, scale=1.)[..., :e]
 
-# %% ../../nbs/21_attention.ipynb #1237934d
+# %% ../../nbs/21_attention.ipynb #653b58e3
 @lru_cache
 def flash_func():
     "The function of the flash-attn package; None where it cannot be imported."
@@ -157,7 +157,7 @@ def attend_flash(
     wide = (t.transpose(1, 2) for t in widen(q, k, v, to_rows, to_cols))  # (b,n,k,e) each
     return flash_func()(*wide, softmax_scale=1.).transpose(1, 2)[..., :v.shape[-1]]
 
-# %% ../../nbs/21_attention.ipynb #9624591b
+# %% ../../nbs/21_attention.ipynb #e6d284a5
 def attend_tiles(
     q:Tensor,        # queries (b,k,n,e)
     k:Tensor,        # keys (b,k,n,e)
@@ -170,16 +170,19 @@ def attend_tiles(
     b,heads,n,e = q.shape
     q,k,v,to_rows,to_cols = (t.flatten(0, 1) for t in (q*e**-.5, k, v, to_rows, to_cols))  # (b*k,n,..)
     some,step = max(1, tile//n**2),max(1, tile//n)  # heads and queries in a tile
-    out = []
+    training = torch.is_grad_enabled()  # autograd wants pieces; otherwise each goes where it belongs at once
+    out = [] if training else torch.empty_like(v, memory_format=torch.contiguous_format)
     for i in range(0, len(q), some):
         keys,values = k[i:i+some].transpose(1, 2),v[i:i+some]
         for j in range(0, n, step):
             at = slice(i, i+some),slice(j, j+step)
             bias = (to_rows[at][..., None] + to_cols[at][..., None, :]).flatten(-2)
-            out.append(torch.baddbmm(bias, q[at], keys).softmax(-1).to(v.dtype) @ values)
-    return torch.cat([t.flatten(0, 1) for t in out]).view(b, heads, n, e)
+            y = torch.baddbmm(bias, q[at], keys).softmax(-1).to(v.dtype) @ values
+            if training: out.append(y.flatten(0, 1))
+            else: out[at] = y
+    return (torch.cat(out) if training else out).view(b, heads, n, e)
 
-# %% ../../nbs/21_attention.ipynb #5b4be585
+# %% ../../nbs/21_attention.ipynb #79ac85d7
 FORMS = dict(eager=attend_eager, bias=attend_bias, augmented=attend_augmented, flash=attend_flash, tiles=attend_tiles)
 
 def pick_attention(
@@ -192,7 +195,7 @@ def pick_attention(
     half = dtype in (torch.float16, torch.bfloat16)
     return 'flash' if half and channels<=256 and flash_func() else 'augmented'
 
-# %% ../../nbs/21_attention.ipynb #c11574d5
+# %% ../../nbs/21_attention.ipynb #aaf6537a
 class Attention(nn.Module):
     "Multi-head self-attention over a map, with decomposed relative positions."
     def __init__(self,
@@ -220,7 +223,7 @@ class Attention(nn.Module):
             x = FORMS[form](q, k, v, *offset_logits(q, self.rel_pos_h, self.rel_pos_w, h, w, self.resize))
         return self.proj(x.transpose(1, 2).reshape(b, h, w, d))
 
-# %% ../../nbs/21_attention.ipynb #8fc946af
+# %% ../../nbs/21_attention.ipynb #bb7ce842
 WORK = re.compile('attention|flash|fmha|cudnn|softmax|gemm|xmma|cutlass|mm', re.I)  # names that do the work
 
 def kernels_below(
@@ -231,7 +234,7 @@ def kernels_below(
     found = [k.name for k in event.kernels] + [n for c in event.cpu_children for n in kernels_below(c)]
     return [n for n in found if WORK.search(n)] or [event.name]*bool(WORK.search(event.name))
 
-# %% ../../nbs/21_attention.ipynb #cf77b72c
+# %% ../../nbs/21_attention.ipynb #4f6059ff
 def attention_report(
     model:nn.Module,  # anything with `Attention` layers in it
     x:Tensor=None,    # what to call it with; None: a blank picture for the vision network in `model`
