@@ -6,7 +6,7 @@
 __all__ = ['POINT', 'own_blocks', 'words', 'agreement', 'columns', 'whole', 'page_truth', 'rows', 'strip_box', 'strip', 'paper',
            'chosen', 'made', 'picture', 'LatexPages']
 
-# %% ../../nbs/14c_latexpages.ipynb #6bfde547
+# %% ../../nbs/14c_latexpages.ipynb #4dfbf299
 import re, unicodedata, warnings
 from collections import Counter
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .documents import label
 from .latex import Atom, Block, markdown, read_blocks
 from .typeset import TEMPLATES, lacking, parts, typeset
 
-# %% ../../nbs/14c_latexpages.ipynb #e58b2fd2
+# %% ../../nbs/14c_latexpages.ipynb #d69af440
 _SHAPES = (r'x_{%d}', r'\alpha^{%d}', r'\frac{n}{%d}', r'f(x)=%dx', r'\sum_{i=1}^{%d} a_i', r'|y|\le %d', r'\sqrt{%d+z}')
 _NOUNS = dict(en='boats winter total north harbour mean'.split(), zh='船只 冬季 合计 北方 港口 均值'.split())
 _ATOM = re.compile(r'[“‘（《〈【]*[\u4e00-\u9fff][。，、；：？！”’）》〉】]*|[^\s\u4e00-\u9fff]+')
@@ -63,15 +63,17 @@ def own_blocks(
         elif kind=='item':
             marks = (['-']*3, ['1.','2.','3.'])[int(r.integers(2))]
             out += [Block(kind, _words(r, text(120), True), 0, m) for m in marks]
-        elif kind=='heading': out.append(Block(kind, (*one(f'{k//9+1}'), *_words(r, text(45), False)[:7]), 1+int(r.integers(3))))
+        elif kind=='heading': out.append(Block(kind, _words(r, f'{k//9+1} {text(45)}', False)[:8], 1+int(r.integers(3))))
         else: out.append(Block(kind, _words(r, text(500), True)))
     return out
 
-# %% ../../nbs/14c_latexpages.ipynb #a6cdf510
+# %% ../../nbs/14c_latexpages.ipynb #74952dec
 _WORD = re.compile('[^\\W\\d_\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]{3,}|[\u4e00-\u9fff]')
 _MATH = re.compile(r'\\\[.*?\\\]|\\\(.*?\\\)', re.S)
 _TABULAR = re.compile(r'\\(?:begin|end)\{tabular\}(?:\{[^{}]*\})?|\\multicolumn\{\d+\}\{[^{}]*\}|\\cline\{[^}]*\}|\\[a-zA-Z]+')
-_fold = lambda s: re.sub('[\u0370-\u03ff]', ' ', unicodedata.normalize('NFKC', s).casefold())      # Greek is formulas
+def _fold(s):
+    "Small letters without ligatures; Greek is part of formulas."
+    return s.lower() if s.isascii() else re.sub('[\u0370-\u03ff]', ' ', unicodedata.normalize('NFKC', s).casefold())
 
 def words(
     md:str, # markdown of a page
@@ -99,7 +101,7 @@ def agreement(
     n = sum(want.values()); found = n-sum(lost.values())
     return found/max(1, n) if n else 1., found/max(1, found+more)
 
-# %% ../../nbs/14c_latexpages.ipynb #e9538d59
+# %% ../../nbs/14c_latexpages.ipynb #4432bec5
 POINT = 72/72.27/65536    # points of PDF in TeX's smallest unit
 
 def columns(
@@ -116,12 +118,12 @@ def whole(
     slack:float=4., # points that a formula may stand out
 ):
     "Skip if a formula of page k goes on elsewhere, or stands out of its column."
-    m = run.pages[k]; at = {int(r[0]):r for r in m if r[0]>0}; left,w = columns(run, k)
-    for end in m[m[:,0]<0]:
-        begin = at.get(-int(end[0]))
-        if begin is None: raise Skip('formula over two pages')
-        edge = (left[-1] if begin[1]>=left[-1] else left[0])+w
-        if begin[2]==end[2] and end[1]-edge>slack*65536: raise Skip('wider than the column')
+    m = run.pages[k]; begin,end = m[m[:,0]>0],m[m[:,0]<0]
+    if not len(end): return
+    at = np.minimum(np.searchsorted(begin[:,0], -end[:,0]), max(0, len(begin)-1))
+    if not len(begin) or (begin[at,0]!=-end[:,0]).any(): raise Skip('formula over two pages')
+    left,w = columns(run, k); edge = np.where(begin[at,1]>=left[-1], left[-1], left[0])+w
+    if ((begin[at,2]==end[:,2]) & (end[:,1]-edge>slack*65536)).any(): raise Skip('wider than the column')
 
 def page_truth(
     run,               # a `Run`
@@ -136,7 +138,7 @@ def page_truth(
     if precision<least: raise Skip('words too many', f'precision {precision:.3f}')
     return md, recall, precision
 
-# %% ../../nbs/14c_latexpages.ipynb #f9d8b593
+# %% ../../nbs/14c_latexpages.ipynb #27de7404
 def rows(
     run,    # a `Run`
     k:int,  # page
@@ -146,10 +148,10 @@ def rows(
     return np.split(m, np.nonzero((m[1:,2]!=m[:-1,2]) | (m[1:,1]<m[:-1,1]))[0]+1)
 
 def _band(ink):
-    "The middle of the widest run of rows without ink."
-    edge = np.flatnonzero(np.diff(np.concatenate([[1], ink, [1]]))); gaps = edge.reshape(-1, 2)
-    if not len(gaps): raise Skip('lines touch')
-    a,b = max(gaps.tolist(), key=lambda g: g[1]-g[0]); return (a+b)//2
+    "The middle of the only run of rows without ink; a second one may belong to either line."
+    gaps = np.flatnonzero(np.diff(np.concatenate([[1], ink, [1]]))).reshape(-1, 2)
+    if len(gaps)!=1: raise Skip('lines touch', f'{len(gaps)} white bands')
+    return int(gaps[0].sum()//2)
 
 def _choose(run, lines, left, r, count):
     "Numbers i:j of lines that follow each other in a column; no tables, nothing very high."
@@ -185,7 +187,7 @@ def strip_box(
     if not len(ys): raise Skip('nothing is drawn')
     return lines[i:j], ((ox+xs[0])/zoom, (oy+top+ys[0])/zoom, (ox+xs[-1]+1)/zoom, (oy+top+ys[-1]+1)/zoom)
 
-# %% ../../nbs/14c_latexpages.ipynb #b5dec74c
+# %% ../../nbs/14c_latexpages.ipynb #0153e90b
 def _inside(cells, box):
     "Which glyphs have their middle in a box."
     x,y = (cells[:,1]+cells[:,3])/2,cells[:,4]-.3*(cells[:,4]-cells[:,2]); x0,y0,x1,y1 = box
@@ -233,7 +235,7 @@ def strip(
     im,g = mount(im, g, size, r)
     return im, md, g.round().astype(np.int32)
 
-# %% ../../nbs/14c_latexpages.ipynb #911cbf93
+# %% ../../nbs/14c_latexpages.ipynb #486e51f7
 _DENSE = {('en',1): 750, ('en',2): 1200, ('zh',1): 1700, ('zh',2): 2600}     # atoms on a page at most, by language and columns
 
 @lru_cache(64)
@@ -279,7 +281,7 @@ def made(
     if isinstance(engine._runs[k], Skip): raise engine._runs[k]
     return engine._runs[k]
 
-# %% ../../nbs/14c_latexpages.ipynb #67319848
+# %% ../../nbs/14c_latexpages.ipynb #b9e61aa8
 def picture(
     page,             # of a PDF
     side:int=1024,    # the longer side, pixels
@@ -293,7 +295,7 @@ def picture(
     g[:,1:] *= im.info['zoom']; im,g = mount(im, g, size)
     return im, g.round().astype(np.int32) if glyphs else None
 
-# %% ../../nbs/14c_latexpages.ipynb #d84db842
+# %% ../../nbs/14c_latexpages.ipynb #5ecf92b6
 class LatexPages:
     "Pages typeset from LaTeX sources, or crops of a few of their lines, with mathpix-markdown as truth."
     native = True             # TeX and a PDF library at work: see `Guard`

@@ -7,7 +7,7 @@ __all__ = ['FONTS', 'ENGLISH', 'CHINESE', 'TEMPLATES', 'MARKS', 'PACKAGES', 'NEE
            'preamble', 'tex_env', 'limited', 'tex_version', 'lacking', 'make_format', 'balanced', 'refused', 'body',
            'Run', 'typeset', 'parts']
 
-# %% ../../nbs/14b_typeset.ipynb #2eebc0ec
+# %% ../../nbs/14b_typeset.ipynb #a60b6edd
 import os, re, shutil, signal, subprocess, tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ..core import BadInput, Skip, atomic_path, sha256
 from .corpus import Font, find_fonts, missing
 from .files import cache_dir
 
-# %% ../../nbs/14b_typeset.ipynb #fac8e797
+# %% ../../nbs/14b_typeset.ipynb #5bf0f852
 @dataclass(frozen=True)
 class Template:
     "A look: all that stands before the text, as data."
@@ -65,7 +65,7 @@ ENGLISH = (
     ('acm', 'acmart', 'sigconf,nonacm', 'lm', '', 2, 'en', 'pdflatex', 'empty', r'\AtBeginDocument{\twocolumn}'),
     ('acm-small', 'acmart', 'acmsmall,nonacm', 'lm'))
 
-# %% ../../nbs/14b_typeset.ipynb #846be1c7
+# %% ../../nbs/14b_typeset.ipynb #2e883d0c
 _CTEX = ('zh', 'xelatex')
 CHINESE = (
     ('ctex', 'ctexart', 'a4paper', 'FandolSong', 'margin=2.8cm', 1, *_CTEX),
@@ -83,7 +83,7 @@ CHINESE = (
     ('cjk-kai-2', 'article', '11pt,a4paper,twocolumn', 'gkai', 'margin=1.8cm', 2, 'zh', 'pdflatex', 'plain'))
 TEMPLATES = {row[0]: Template(*row) for row in ENGLISH+CHINESE}
 
-# %% ../../nbs/14b_typeset.ipynb #a578bec7
+# %% ../../nbs/14b_typeset.ipynb #6733ed6e
 MARKS = r'''
 \newwrite\VNf \newbox\VNx
 \protected\def\VNm#1{\pdfsavepos\write\VNf{#1 \the\pdflastxpos\space\the\pdflastypos\space0 0}}
@@ -146,7 +146,7 @@ def preamble(
     else: out.append(r'\pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{} \pdfcompresslevel=1')
     return '\n'.join([*out, rf'\AtBeginDocument{{\pagestyle{{{t.style}}}}}', t.extra, MARKS])
 
-# %% ../../nbs/14b_typeset.ipynb #b2f43b92
+# %% ../../nbs/14b_typeset.ipynb #23df67b7
 def tex_env(
     folder, # of the run
 )->dict:
@@ -176,7 +176,7 @@ def limited(
         p.wait()
     return {-signal.SIGXCPU:'time limit', -signal.SIGXFSZ:'output limit'}.get(code, code)
 
-# %% ../../nbs/14b_typeset.ipynb #1ef625c0
+# %% ../../nbs/14b_typeset.ipynb #064a47c5
 PACKAGES = ('texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-latex-extra '
             'texlive-xetex texlive-lang-chinese latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp')
 NEEDS = dict(acmart='comment environ footmisc hyperxmp manyfoot totpages xstring', ctexart='xeCJK', ctexrep='xeCJK')
@@ -222,7 +222,7 @@ def make_format(
         with atomic_path(path) as tmp: shutil.copyfile(d/'f.fmt', tmp)
     return name
 
-# %% ../../nbs/14b_typeset.ipynb #7676ac8e
+# %% ../../nbs/14b_typeset.ipynb #a6a1cc5a
 _INNER = r'\{(?:tabular|array|subarray|aligned|alignedat|gathered|split|[dr]?cases|smallmatrix|[pbBvV]?matrix)\}'
 _BAD = re.compile(r'\^\^|\\(?:(?:immediate|write|open(?:in|out)|read|input|include\w*|special|(?:cat|lc|uc|sf|math)code|(?:end)?csname|'
                   r'[egx]?def|let|futurelet|loop|repeat|every\w+|output|shipout|(?:re)?newcommand|providecommand|(?:new|renew)environment|'
@@ -255,7 +255,7 @@ def refused(
         if odd is not None: return 'braces do not close', odd[:60]
     if font and (lost := {c for c in missing(tex, font) if c>'\u2e7f'}): return 'no glyph', ''.join(sorted(lost))[:20]
 
-# %% ../../nbs/14b_typeset.ipynb #2f790648
+# %% ../../nbs/14b_typeset.ipynb #f596435a
 def body(
     block,       # a `Block`
     start:int,   # the mark of its first atom
@@ -277,7 +277,7 @@ def body(
     if kind=='item': return rf"\VNi{block.level}{{{block.mark.replace('-', '$'+chr(92)+'bullet$')}}}{{{text}}}"
     return rf'\VNc{{{text}}}' if kind=='caption' else text+r'\par'
 
-# %% ../../nbs/14b_typeset.ipynb #fa03855d
+# %% ../../nbs/14b_typeset.ipynb #62e0a9e2
 @dataclass
 class Run:
     "What a run of TeX gave."
@@ -294,7 +294,7 @@ def _protocol(text, gone):
     "(width of a column, [marks of a page]) of the side file; `gone` learns what was higher than a page."
     gone += map(int, re.findall(r'^t (\d+)$', text, re.M))
     width,*rest = re.split(r'^p$', re.sub(r'^t \d+$', '', text, flags=re.M) if gone else text, flags=re.M)
-    pages = [np.array(part.split(), np.int64).reshape(-1, 5) for part in rest]
+    pages = [np.fromstring(part, np.int64, sep=' ').reshape(-1, 5) for part in rest]
     return float(width.split('pt')[0]), pages
 
 def _once(blocks, t, most, breaks, seconds):
@@ -314,7 +314,7 @@ def _once(blocks, t, most, breaks, seconds):
         k = int(m[1] or -1)-first; errors.setdefault(k if 0<=k<len(blocks) else -1, m[2][:100])
     return got, end, starts, errors
 
-# %% ../../nbs/14b_typeset.ipynb #0d30288e
+# %% ../../nbs/14b_typeset.ipynb #edb720bb
 def typeset(
     blocks,              # of `Block`
     t:Template,
@@ -352,7 +352,7 @@ def typeset(
     left += [(ks[int(np.searchsorted(starts, m, 'right'))-1], 'higher than a page', '') for m in gone]
     return Run(got['pdf'], pages, width, starts, [blocks[k] for k in ks], ks, sorted(left), used)
 
-# %% ../../nbs/14b_typeset.ipynb #e634b768
+# %% ../../nbs/14b_typeset.ipynb #8a9b8712
 def parts(
     run:Run,
     marks,    # (n,) marks, in the order of reading; those below 0 are ignored
