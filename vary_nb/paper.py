@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARKS', 'processor_for', 'compare', 'start_tiny', 'reread', 'paper_tiny', 'main']
 
-# %% ../nbs/31c_paper.ipynb #ba421817
+# %% ../nbs/31c_paper.ipynb #1732ba25
 import argparse, sys
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .model.vary import VaryConfig, VaryForConditionalGeneration, VaryImageProce
 from .model.weights import open_weights
 from .train import TrainConfig
 
-# %% ../nbs/31c_paper.ipynb #64354580
+# %% ../nbs/31c_paper.ipynb #8c9ee669
 MARKS = ['<imgpad>', '<img>', '</img>'] # in the order in which the official code adds them
 
 def processor_for(
@@ -67,7 +67,7 @@ def reread(sam)->dict: # name in the network -> Ref
     "The tensors of an encoder's file once more, under our names."
     return {k.removeprefix('vision.'): r for k,r in open_checkpoint(sam).tensors.items() if k.startswith('vision.')}
 
-# %% ../nbs/31c_paper.ipynb #0c9d1c44
+# %% ../nbs/31c_paper.ipynb #6833fe3f
 def paper_tiny(
     out,          # folder for log and checkpoints
     init,         # folder that `start_tiny` was saved to
