@@ -22,7 +22,8 @@ def measure(documents, method):
         except Skip as e: failed[e.reason] += 1; continue
         except Exception as e: failed[f'crash: {type(e).__name__}: {address}'] += 1; continue
         ms.append(1000*(cpu()-start)); langs[p.lang] += 1
-        kinds.update(b.kind for b in p.blocks); reasons.update({r.split(': \\')[0]:n for r,n in p.dropped.items()})
+        kinds.update(b.kind for b in p.blocks)
+        for r,n in p.dropped.items(): reasons[r.split(': \\')[0].split(' U+')[0][:-2 if r.startswith('a character') else None]] += n
         md = markdown(p.blocks); back += markdown(read_markdown(md))==md
     return dict(method=method, documents=len(documents), gave_blocks=len(ms), share=round(len(ms)/max(1, len(documents)), 4), languages=langs,
                 cpu_ms_median=round(statistics.median(ms), 1) if ms else None, cpu_ms_mean=round(statistics.mean(ms), 1) if ms else None,

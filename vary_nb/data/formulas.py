@@ -6,76 +6,119 @@
 __all__ = ['SYMBOLS', 'ARGS', 'TEXT', 'SAME', 'LITERAL', 'GONE', 'FONTS', 'SIZES', 'DELIMITERS', 'GRIDS', 'COLUMNS', 'is_cjk',
            'Tokens', 'Rows', 'words', 'Formula', 'formula']
 
-# %% ../../nbs/14_formulas.ipynb #af58fc0a
+# %% ../../nbs/14_formulas.ipynb #d1403149
 import re, unicodedata
 
 from ..core import Skip
 from .arxiv import glue, group
 
-# %% ../../nbs/14_formulas.ipynb #4c9c1a49
-SYMBOLS = frozenset(r"""alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa varkappa lambda mu nu xi pi varpi rho
-varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega digamma
-aleph beth gimel daleth hbar hslash imath jmath ell wp Re Im mho Bbbk eth partial infty prime emptyset varnothing nabla surd top bot angle
-measuredangle sphericalangle triangle triangledown forall exists nexists neg lnot flat natural sharp clubsuit diamondsuit heartsuit
-spadesuit backslash complement Finv Game lozenge bigstar blacklozenge blacksquare blacktriangle blacktriangledown square Box Diamond
+# %% ../../nbs/14_formulas.ipynb #5b366192
+SYMBOLS = frozenset(r"""alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa varkappa lambda mu
+    nu xi pi varpi rho
+varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega
+    digamma
+aleph beth gimel daleth hbar hslash imath jmath ell wp Re Im mho Bbbk eth partial infty prime emptyset varnothing nabla
+    surd top bot angle
+measuredangle sphericalangle triangle triangledown forall exists nexists neg lnot flat natural sharp clubsuit
+    diamondsuit heartsuit
+spadesuit backslash complement Finv Game lozenge bigstar blacklozenge blacksquare blacktriangle blacktriangledown
+    square Box Diamond
 sum prod coprod int iint iiint oint bigcap bigcup bigodot bigoplus bigotimes bigsqcup biguplus bigvee bigwedge
 pm mp times div ast star circ bullet cdot cap cup uplus sqcap sqcup vee lor wedge land setminus smallsetminus wr diamond
-bigtriangleup bigtriangledown triangleleft triangleright lhd rhd unlhd unrhd oplus ominus otimes oslash odot bigcirc dagger ddagger
-amalg dotplus ltimes rtimes Cap Cup barwedge veebar doublebarwedge boxminus boxtimes boxdot boxplus circledast circledcirc circleddash
+bigtriangleup bigtriangledown triangleleft triangleright lhd rhd unlhd unrhd oplus ominus otimes oslash odot bigcirc
+    dagger ddagger
+amalg dotplus ltimes rtimes Cap Cup barwedge veebar doublebarwedge boxminus boxtimes boxdot boxplus circledast
+    circledcirc circleddash
 curlywedge curlyvee intercal leftthreetimes rightthreetimes divideontimes centerdot
-leq le geq ge equiv models prec succ sim perp preceq succeq simeq mid ll gg asymp parallel subset supset approx bowtie subseteq
+leq le geq ge equiv models prec succ sim perp preceq succeq simeq mid ll gg asymp parallel subset supset approx bowtie
+    subseteq
 supseteq cong sqsubset sqsupset Join neq ne smile sqsubseteq sqsupseteq doteq frown in ni notin propto vdash dashv owns
-leqq geqq leqslant geqslant eqslantless eqslantgtr lesssim gtrsim lessapprox gtrapprox approxeq lessdot gtrdot lll ggg lessgtr
-gtrless lesseqgtr gtreqless doteqdot Doteq circeq triangleq bumpeq Bumpeq thicksim thickapprox subseteqq supseteqq Subset Supset
+leqq geqq leqslant geqslant eqslantless eqslantgtr lesssim gtrsim lessapprox gtrapprox approxeq lessdot gtrdot lll ggg
+    lessgtr
+gtrless lesseqgtr gtreqless doteqdot Doteq circeq triangleq bumpeq Bumpeq thicksim thickapprox subseteqq supseteqq
+    Subset Supset
 preccurlyeq succcurlyeq curlyeqprec curlyeqsucc precsim succsim precapprox succapprox vartriangleleft vartriangleright
-trianglelefteq trianglerighteq vDash Vdash Vvdash smallsmile smallfrown shortmid shortparallel between pitchfork varpropto
-therefore because backsim backsimeq eqcirc risingdotseq fallingdotseq nless ngtr nleq ngeq nleqslant ngeqslant lneq gneq lneqq gneqq
-lnsim gnsim nprec nsucc npreceq nsucceq precnsim succnsim nsim ncong nmid nshortmid nparallel nvdash nvDash nVdash nVDash
-ntriangleleft ntriangleright ntrianglelefteq ntrianglerighteq nsubseteq nsupseteq subsetneq supsetneq subsetneqq supsetneqq
-leftarrow gets rightarrow to Leftarrow Rightarrow leftrightarrow Leftrightarrow mapsto hookleftarrow hookrightarrow leftharpoonup
-leftharpoondown rightharpoonup rightharpoondown rightleftharpoons leftrightharpoons longleftarrow Longleftarrow longrightarrow
-Longrightarrow longleftrightarrow Longleftrightarrow iff implies impliedby longmapsto uparrow Uparrow downarrow Downarrow
-updownarrow Updownarrow nearrow searrow swarrow nwarrow leadsto rightsquigarrow leftrightsquigarrow twoheadleftarrow twoheadrightarrow
-leftarrowtail rightarrowtail leftleftarrows rightrightarrows leftrightarrows rightleftarrows upuparrows downdownarrows curvearrowleft
-curvearrowright circlearrowleft circlearrowright dashrightarrow dashleftarrow nleftarrow nrightarrow nLeftarrow nRightarrow
+trianglelefteq trianglerighteq vDash Vdash Vvdash smallsmile smallfrown shortmid shortparallel between pitchfork
+    varpropto
+therefore because backsim backsimeq eqcirc risingdotseq fallingdotseq nless ngtr nleq ngeq nleqslant ngeqslant lneq
+    gneq lneqq gneqq
+lnsim gnsim nprec nsucc npreceq nsucceq precnsim succnsim nsim ncong nmid nshortmid nparallel nvdash nvDash nVdash
+    nVDash
+ntriangleleft ntriangleright ntrianglelefteq ntrianglerighteq nsubseteq nsupseteq subsetneq supsetneq subsetneqq
+    supsetneqq
+leftarrow gets rightarrow to Leftarrow Rightarrow leftrightarrow Leftrightarrow mapsto hookleftarrow hookrightarrow
+    leftharpoonup
+leftharpoondown rightharpoonup rightharpoondown rightleftharpoons leftrightharpoons longleftarrow Longleftarrow
+    longrightarrow
+Longrightarrow longleftrightarrow Longleftrightarrow iff implies impliedby longmapsto uparrow Uparrow downarrow
+    Downarrow
+updownarrow Updownarrow nearrow searrow swarrow nwarrow leadsto rightsquigarrow leftrightsquigarrow twoheadleftarrow
+    twoheadrightarrow
+leftarrowtail rightarrowtail leftleftarrows rightrightarrows leftrightarrows rightleftarrows upuparrows downdownarrows
+    curvearrowleft
+curvearrowright circlearrowleft circlearrowright dashrightarrow dashleftarrow nleftarrow nrightarrow nLeftarrow
+    nRightarrow
 nleftrightarrow nLeftrightarrow multimap looparrowleft looparrowright Lsh Rsh upharpoonleft upharpoonright restriction
-ldots cdots vdots ddots dots dotsc dotsb dotsm dotsi dotso colon lbrace rbrace lbrack rbrack langle rangle lfloor rfloor lceil rceil
+ldots cdots vdots ddots dots dotsc dotsb dotsm dotsi dotso colon lbrace rbrace lbrack rbrack langle rangle lfloor
+    rfloor lceil rceil
 lvert rvert lVert rVert vert Vert ulcorner urcorner llcorner lrcorner lgroup rgroup lmoustache rmoustache S P dag ddag
-arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max min Pr sec sin sinh sup
-tan tanh injlim projlim varlimsup varliminf varinjlim varprojlim quad qquad nolimits not bmod checkmark maltese yen circledR circledS diagup diagdown""".split())
+arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max min Pr
+    sec sin sinh sup
+tan tanh injlim projlim varlimsup varliminf varinjlim varprojlim quad qquad nolimits not bmod checkmark maltese yen
+    circledR circledS diagup diagdown""".split())
 
-# %% ../../nbs/14_formulas.ipynb #8b5e33e7
-ARGS = dict(dict.fromkeys("""hat check breve acute grave tilde bar vec dot ddot dddot mathring widehat widetilde overline underline overbrace
-    underbrace overrightarrow overleftarrow underrightarrow underleftarrow overleftrightarrow mathrm mathbf mathit mathcal mathfrak mathbb
-    mathsf mathtt boldsymbol pmb sqrt xrightarrow xleftarrow mathbin mathrel mathop mathord mathopen mathclose mathpunct mathinner
+# %% ../../nbs/14_formulas.ipynb #9b94ddb4
+ARGS = dict(dict.fromkeys("""hat check breve acute grave tilde bar vec dot ddot dddot mathring widehat widetilde
+    overline underline overbrace
+    underbrace overrightarrow overleftarrow underrightarrow underleftarrow overleftrightarrow mathrm mathbf mathit
+    mathcal mathfrak mathbb
+    mathsf mathtt boldsymbol pmb sqrt xrightarrow xleftarrow mathbin mathrel mathop mathord mathopen mathclose
+    mathpunct mathinner
     operatorname operatorname* pmod pod boxed""".split(), 1),
     **dict.fromkeys('frac dfrac tfrac cfrac binom dbinom tbinom overset underset stackrel'.split(), 2))
-TEXT = {'text':'text', 'mbox':'text', 'hbox':'text', 'textrm':'text', 'textnormal':'text', 'textup':'text', 'mathnormal':'mathit',
-        'textbf':'textbf', 'textit':'textit', 'emph':'textit', 'textsf':'text', 'texttt':'texttt', 'textsc':'text', 'textsl':'textit'}
-SAME = {'bm':'boldsymbol', 'mathscr':'mathcal', 'mathds':'mathbb', 'mathbbm':'mathbb', 'Bbb':'mathbb', 'bold':'mathbf', 'symbf':'mathbf',
-    'le':'leq', 'ge':'geq', 'ne':'neq', 'to':'rightarrow', 'gets':'leftarrow', 'owns':'ni', 'land':'wedge', 'lor':'vee', 'lnot':'neg',
-    '|':'Vert', 'dag':'dagger', 'ddag':'ddagger', 'restriction':'upharpoonright', 'dfrac':'frac', 'tfrac':'frac', 'cfrac':'frac',
-    'dbinom':'binom', 'tbinom':'binom', 'stackrel':'overset', 'hdots':'ldots', 'dots':'ldots', 'dotsc':'ldots', 'mathellipsis':'ldots',
+TEXT = {'text':'text', 'mbox':'text', 'hbox':'text', 'textrm':'text', 'textnormal':'text', 'textup':'text',
+    'mathnormal':'mathit',
+        'textbf':'textbf', 'textit':'textit', 'emph':'textit', 'textsf':'text', 'texttt':'texttt', 'textsc':'text',
+        'textsl':'textit'}
+SAME = {'bm':'boldsymbol', 'mathscr':'mathcal', 'mathds':'mathbb', 'mathbbm':'mathbb', 'Bbb':'mathbb', 'bold':'mathbf',
+    'symbf':'mathbf',
+    'le':'leq', 'ge':'geq', 'ne':'neq', 'to':'rightarrow', 'gets':'leftarrow', 'owns':'ni', 'land':'wedge', 'lor':'vee',
+    'lnot':'neg',
+    '|':'Vert', 'dag':'dagger', 'ddag':'ddagger', 'restriction':'upharpoonright', 'dfrac':'frac', 'tfrac':'frac',
+    'cfrac':'frac',
+    'dbinom':'binom', 'tbinom':'binom', 'stackrel':'overset', 'hdots':'ldots', 'dots':'ldots', 'dotsc':'ldots',
+    'mathellipsis':'ldots',
     'textellipsis':'ldots', 'overto':'xrightarrow', 'upmu':'mu', 'mathbfit':'boldsymbol', 'hslash':'hbar', 'Tr':'Pr'}
-LITERAL = {'lbrack':'[', 'rbrack':']', 'lbrace':'\\{', 'rbrace':'\\}', 'vert':'|', 'lt':'<', 'gt':'>', 'slash':'/', 'coloneqq':':=',
-    'coloneq':':=', 'eqqcolon':'=:', 'textless':'<', 'textgreater':'>', ' ':'\\,', ',':'\\,', ':':'\\,', ';':'\\,', '>':'\\,', '\n':'\\,',
-    'thinspace':'\\,', 'medspace':'\\,', 'thickspace':'\\,', 'enspace':'\\quad', 'space':'\\,', 'colon':':', '{':'\\{', '}':'\\}', '%':'\\%',
-    '&':'\\&', '#':'\\#', '$':'\\$', '_':'\\_', 'degree':'^{\\circ}', 'nobreakspace':'\\,', '-':'', 'backslash':'\\backslash'}
-GONE = {**dict.fromkeys("""nonumber notag ! / displaystyle textstyle scriptstyle scriptscriptstyle allowbreak nobreak break noindent strut
-    mathstrut null hfill hfil centering relax protect leavevmode small footnotesize scriptsize tiny normalsize large Large bfseries rmfamily
+LITERAL = {'lbrack':'[', 'rbrack':']', 'lbrace':'\\{', 'rbrace':'\\}', 'vert':'|', 'lt':'<', 'gt':'>', 'slash':'/',
+    'coloneqq':':=',
+    'coloneq':':=', 'eqqcolon':'=:', 'textless':'<', 'textgreater':'>', ' ':'\\,', ',':'\\,', ':':'\\,', ';':'\\,',
+    '>':'\\,', '\n':'\\,',
+    'thinspace':'\\,', 'medspace':'\\,', 'thickspace':'\\,', 'enspace':'\\quad', 'space':'\\,', 'colon':':', '{':'\\{',
+    '}':'\\}', '%':'\\%',
+    '&':'\\&', '#':'\\#', '$':'\\$', '_':'\\_', 'degree':'^{\\circ}', 'nobreakspace':'\\,', '-':'',
+    'backslash':'\\backslash'}
+GONE = {**dict.fromkeys("""nonumber notag ! / displaystyle textstyle scriptstyle scriptscriptstyle allowbreak nobreak
+    break noindent strut
+    mathstrut null hfill hfil centering relax protect leavevmode small footnotesize scriptsize tiny normalsize large
+    Large bfseries rmfamily
     itshape normalfont par boldmath qedhere Q medskip smallskip bigskip limits""".split(), 0),
     **dict.fromkeys('label tag tag* hspace hspace* vspace vspace* phantom hphantom vphantom color index'.split(), 1)}
-FONTS = {'bf':'mathbf', 'rm':'mathrm', 'it':'mathit', 'cal':'mathcal', 'sf':'mathsf', 'tt':'mathtt', 'mit':'mathit', 'frak':'mathfrak', 'sl':'mathit'}
+FONTS = {'bf':'mathbf', 'rm':'mathrm', 'it':'mathit', 'cal':'mathcal', 'sf':'mathsf', 'tt':'mathtt', 'mit':'mathit',
+    'frak':'mathfrak', 'sl':'mathit'}
 SIZES = frozenset('big Big bigg Bigg bigl Bigl biggl Biggl bigr Bigr biggr Biggr bigm Bigm biggm Biggm'.split())
-DELIMITERS = frozenset(r"""( ) [ ] / | . < > \{ \} \langle \rangle \lfloor \rfloor \lceil \rceil \lvert \rvert \lVert \rVert \Vert
-    \uparrow \downarrow \updownarrow \Uparrow \Downarrow \Updownarrow \backslash \ulcorner \urcorner \llcorner \lrcorner \lgroup \rgroup""".split())
+DELIMITERS = frozenset(r"""( ) [ ] / | . < > \{ \} \langle \rangle \lfloor \rfloor \lceil \rceil \lvert \rvert \lVert
+    \rVert \Vert
+    \uparrow \downarrow \updownarrow \Uparrow \Downarrow \Updownarrow \backslash \ulcorner \urcorner \llcorner
+    \lrcorner \lgroup \rgroup""".split())
 GRIDS = frozenset('matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix cases array aligned gathered alignedat subarray'.split())
 
-# %% ../../nbs/14_formulas.ipynb #74e718aa
+# %% ../../nbs/14_formulas.ipynb #f2bedd69
 _TOKEN = re.compile(r'\\(?:operatorname|tag|hspace|vspace|\\)\*|\\[a-zA-Z]+|\\.|\s+|.', re.S)
 _SKIPS = re.compile(r'\\(?:kern|hskip|mkern|mskip|vskip)\s*-?[\d.]+\s*\\?[a-z]+(?:\s*(?:plus|minus)\s*[\d.]+\s*[a-z]+)*')
-_UNICODE = dict(zip('≤≥≠×÷±∓∞→←⇒⇔∈∉∑∏∫√∂∇·…−–≈≡⊂⊆∪∩∀∃∅′°ℝℤℕℚℂ', r"""leq geq neq times div pm mp infty rightarrow leftarrow Rightarrow
-    Leftrightarrow in notin sum prod int surd partial nabla cdot ldots - - approx equiv subset subseteq cup cap forall exists emptyset prime
+_UNICODE = dict(zip('≤≥≠×÷±∓∞→←⇒⇔∈∉∑∏∫√∂∇·…−–≈≡⊂⊆∪∩∀∃∅′°ℝℤℕℚℂ', r"""leq geq neq times div pm mp infty rightarrow
+    leftarrow Rightarrow
+    Leftrightarrow in notin sum prod int surd partial nabla cdot ldots - - approx equiv subset subseteq cup cap forall
+    exists emptyset prime
     circ mathbb{R} mathbb{Z} mathbb{N} mathbb{Q} mathbb{C}""".split()))
 
 def is_cjk(
@@ -93,10 +136,11 @@ def _character(c):
     if m := re.fullmatch(r'GREEK (SMALL|CAPITAL) LETTER (\w+)', name):
         greek = m[2].lower().replace('lamda', 'lambda') if m[1]=='SMALL' else m[2].title().replace('Lamda', 'Lambda')
         if greek in SYMBOLS: return '\\'+greek
-    if unicodedata.normalize('NFKC', c)!=c and len(c)==1 and not is_cjk(c): return ''.join(_character(k) for k in unicodedata.normalize('NFKC', c))
+    if unicodedata.normalize('NFKC', c)!=c and len(c)==1 and not is_cjk(c):
+        return ''.join(_character(k) for k in unicodedata.normalize('NFKC', c))
     raise Skip('formula: a character', f'{c} U+{ord(c):04X}')
 
-# %% ../../nbs/14_formulas.ipynb #6e3eb9b0
+# %% ../../nbs/14_formulas.ipynb #36b77f42
 class Tokens:
     "The tokens of a formula; groups, rows and scripts."
     def __init__(self,
@@ -138,7 +182,7 @@ class Tokens:
             if self.next()=='&': rows[-1].append('')
             else: self.option(); rows.append([''])
 
-# %% ../../nbs/14_formulas.ipynb #212f53ec
+# %% ../../nbs/14_formulas.ipynb #c1bffee6
 _NEGATED = {'=':'\\neq', '\\in':'\\notin', '<':'\\nless', '>':'\\ngtr', '\\exists':'\\nexists', '\\mid':'\\nmid'}
 
 def _font(name, inner):
@@ -174,7 +218,7 @@ class Rows(Tokens):
             sub,sup = (inner,sup) if t=='_' else (sub,inner)
         return nucleus+(f'_{{{sub}}}' if sub else '')+"'"*primes+(f'^{{{sup}}}' if sup else '')
 
-# %% ../../nbs/14_formulas.ipynb #32fb927e
+# %% ../../nbs/14_formulas.ipynb #42a6a893
 _PLAIN = re.compile(r'\\(?:textbf|textit|textrm|textsf|texttt|textsc|text|mbox|emph|mathrm|hbox)\s*(?=\{)|\\(?:rm|bf|it|em|normalfont|small|footnotesize)\b|[{}]')
 
 def words(
@@ -186,13 +230,17 @@ def words(
         if k%2: out.append(f'\\({formula(part)}\\)'); continue
         part = re.sub(r'\\(?:q?quad|[ ,;:>]|enspace|thinspace|hspace\*?\{[^{}]*\}|\\)|[~\s]+', ' ', part)
         part = _PLAIN.sub('', part).replace("``", '“').replace("''", '”')
-        if m := re.search(r'\\(?![%&#$_])(?:[a-zA-Z]+|.)|[$%#^_&](?<!\\.)', part): raise Skip('formula: unknown command', f'{m[0]} in text')
-        if m := re.search('[^ -~À-ſ“”‘’–—]', ''.join(c for c in part if not is_cjk(c))): raise Skip('formula: a character', f'{m[0]} U+{ord(m[0]):04X}')
+        if m := re.search(r'\\(?![%&#$_])(?:[a-zA-Z]+|.)|[$%#^_&](?<!\\.)', part):
+            raise Skip('formula: unknown command', f'{m[0]} in text')
+        if m := re.search('[^ -~À-ſ“”‘’–—]', ''.join(c for c in part if not is_cjk(c))):
+            raise Skip('formula: a character', f'{m[0]} U+{ord(m[0]):04X}')
         out.append(part)
     return re.sub(' +', ' ', ''.join(out))
 
-_ENVIRONMENTS = {**{g:g for g in GRIDS}, **dict.fromkeys('align align* alignat alignat* flalign flalign* split alignedat eqnarray eqnarray* xalignat'.split(), 'aligned'),
-                 **dict.fromkeys('gather gather* multline multline* multlined'.split(), 'gathered'), 'dcases':'cases', 'smallmatrix':'matrix',
+_ENVIRONMENTS = {**{g:g for g in GRIDS},
+    **dict.fromkeys('align align* alignat alignat* flalign flalign* split alignedat eqnarray eqnarray* xalignat'.split(), 'aligned'),
+                 **dict.fromkeys('gather gather* multline multline* multlined'.split(), 'gathered'), 'dcases':'cases',
+                 'smallmatrix':'matrix',
                  **dict.fromkeys('equation equation* displaymath math subequations'.split(), '')}
 COLUMNS = {'gathered':1, 'cases':2, 'aligned':20, '':1}   # more of them are an error; a matrix has up to 10
 
@@ -206,7 +254,7 @@ def _stack(env, spec, rows):
     lines = ['{}'+l if l.startswith(('[','*')) else l for l in lines]            # else it would belong to the \\ before
     return f'\\begin{{{env}}}{spec and "{"+spec+"}"} '+' \\\\ '.join(lines)+f' \\end{{{env}}}'
 
-# %% ../../nbs/14_formulas.ipynb #fe470d1d
+# %% ../../nbs/14_formulas.ipynb #3032cd07
 def _one(s):
     "Is it one thing, that needs no braces around it?"
     m = re.match(r'[A-Za-z0-9]|\\(math(?!rel|bin|op)\w+|frac|binom)', s); i = m.end() if m else -1
@@ -226,9 +274,11 @@ class Formula(Rows):
         while self.i<len(self.t) and is_cjk(self.t[self.i]): t += self.t[self.i]; self.i += 1
         return f'\\text{{{t}}}'
 
-    def stray(self, t): raise Skip('formula: & or line break outside of a grid' if t[0] in '&\\' else 'formula: braces or a dollar', t)
+    def stray(self, t):
+        raise Skip('formula: & or line break outside of a grid' if t[0] in '&\\' else 'formula: braces or a dollar', t)
     def delimiter(self):
-        t = self.next(); t = {'<':'\\langle', '>':'\\rangle', '\\|':'\\Vert'}.get(t) or LITERAL.get(t[1:] if t[0]=='\\' else '', t)
+        t = self.next()
+        t = {'<':'\\langle', '>':'\\rangle', '\\|':'\\Vert'}.get(t) or LITERAL.get(t[1:] if t[0]=='\\' else '', t)
         if t not in DELIMITERS: raise Skip('formula: no delimiter', t)
         return t
 
@@ -245,7 +295,8 @@ class Formula(Rows):
         if name=='not': return _NEGATED.get(a := self.atom()) or glue('\\not', a)
         if name=='substack':
             self.next(); rows = self.grid('}'); self.next(); return '\\substack{'+' \\\\ '.join(r[0] for r in rows)+'}'
-        if name in ('ensuremath','textcolor','protect'): self.raw() if name=='textcolor' else None; return f'{{{self.arg()}}}'
+        if name in ('ensuremath','textcolor','protect'):
+            self.raw() if name=='textcolor' else None; return f'{{{self.arg()}}}'
         if name in ('sqrt','xrightarrow','xleftarrow'):
             o = Formula(self.option()).row(('',)); return f'\\{name}'+(o and f'[{o}]')+f'{{{self.arg()}}}'
         if name in ARGS:
@@ -266,7 +317,7 @@ class Formula(Rows):
         if name.startswith('eqnarray'): rows = [[r[0], glue(*r[1:])] if len(r)>1 else r for r in rows]
         return _stack(env, spec, rows)
 
-# %% ../../nbs/14_formulas.ipynb #ad1796d4
+# %% ../../nbs/14_formulas.ipynb #e3029213
 def formula(
     tex:str,             # what stands between the signs, or a whole environment
     display:bool=False,  # may it have several lines?

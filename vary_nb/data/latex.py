@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'KEEP', 'METHODS', 'Atom', 'Block', 'block_markdown', 'markdown', 'atoms', 'reference', 'Pieces', 'balanced',
-           'Simple', 'columns', 'inline', 'Simplified', 'Outline', 'by_regex', 'by_pylatexenc', 'pandoc_path',
-           'pandoc_tree', 'by_pandoc', 'Parsed', 'language', 'assemble', 'blocks', 'read_blocks', 'read_markdown']
+           'Words', 'Commands', 'Simple', 'columns', 'inline', 'Simplified', 'Outline', 'by_regex', 'by_pylatexenc',
+           'pandoc_path', 'pandoc_tree', 'by_pandoc', 'Parsed', 'language', 'assemble', 'blocks', 'read_blocks',
+           'read_markdown']
 
-# %% ../../nbs/14_latex.ipynb #ebccff92
-import json, os, re, signal, subprocess, sys, unicodedata, zlib
+# %% ../../nbs/14_latex.ipynb #0756b137
+import json, os, re, subprocess, unicodedata, zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..core import BadInput, Skip
 from .arxiv import Source, Tape, flatten, group, read_source
 from .formulas import ARGS, FONTS, GONE, GRIDS, LITERAL, SAME, SIZES, SYMBOLS, TEXT, formula, is_cjk
 
-# %% ../../nbs/14_latex.ipynb #da83572c
+# %% ../../nbs/14_latex.ipynb #4305e242
 @dataclass(frozen=True)
 class Atom:
     "The smallest thing that a page break never cuts: a word, a Hanzi, a formula, a table."
@@ -32,7 +33,7 @@ class Block:
     level:int=0  # depth of a heading, 1 to 4; of an item, 0 for the outermost list
     mark:str=''  # of an item: '-' or '3.'
 
-# %% ../../nbs/14_latex.ipynb #a90b069e
+# %% ../../nbs/14_latex.ipynb #72351efc
 _MARK,_LIST = re.compile(r'(?<!\\)(?:\\\*)?(\*{1,3})$'),re.compile(r'(#{1,6}|-|\d+[.)])(?= |$)')
 
 def _weld(a, sep, b):
@@ -69,9 +70,11 @@ def markdown(
         out += ('' if not out else '\n' if before==b.kind=='item' else '\n\n')+text; before = b.kind
     return out
 
-# %% ../../nbs/14_latex.ipynb #42594661
-_TEX = {'“':'``', '”':"''", '‘':'`', '’':"'", '–':'--', '—':'---', '…':r'\ldots{}', '\\':r'\textbackslash{}', '~':r'\textasciitilde{}', '^':r'\textasciicircum{}',
-        '<':r'\textless{}', '>':r'\textgreater{}', '|':r'\textbar{}', '"':"''", '÷':r'\(\div\)', '•':r'\textbullet{}', '°':r'\textdegree{}', '×':r'\(\times\)', '±':r'\(\pm\)',
+# %% ../../nbs/14_latex.ipynb #8d33093f
+_TEX = {'“':'``', '”':"''", '‘':'`', '’':"'", '–':'--', '—':'---', '…':r'\ldots{}', '\\':r'\textbackslash{}',
+    '~':r'\textasciitilde{}', '^':r'\textasciicircum{}',
+        '<':r'\textless{}', '>':r'\textgreater{}', '|':r'\textbar{}', '"':"''", '÷':r'\(\div\)', '•':r'\textbullet{}',
+        '°':r'\textdegree{}', '×':r'\(\times\)', '±':r'\(\pm\)',
         '·':r'\textperiodcentered{}', **{c:'\\'+c for c in '#$%&_{}'}, **{c:c for c in '§¶©£'}}
 _MD = {'\\':'\\\\', '*':'\\*', '"':'”'}
 _PIECE,_OPEN = re.compile('(\ue000\\d+\ue001)'),'（《「『【〔〈“‘'
@@ -88,6 +91,13 @@ def _styled(style, text):
         if s in style: tex,md = f%tex,g%md
     return tex, md
 
+def _breaks(a, b):
+    "May a line break stand between these two characters, without a space?"
+    opens = lambda c: c in _OPEN or unicodedata.category(c[0]) in ('Ps','Pi')
+    if opens(a): return False
+    closing = unicodedata.category(b[0]).startswith('P') and not opens(b)
+    return (len(b)==1 and is_cjk(b) or is_cjk(a)) and not closing
+
 def _words(runs):
     "Runs cut into words: (is there space before it?, [(style, text)])."
     word,space = [],False
@@ -97,10 +107,7 @@ def _words(runs):
                 if c.isspace() or c=='\xa0':
                     if word: yield space,word; word = []
                     space = True; continue
-                last = word[-1][1][-1] if word else ''
-                cjk = lambda c: len(c)==1 and is_cjk(c)
-                if word and (cjk(c) and (not unicodedata.category(c).startswith('P') or c in _OPEN) or cjk(last)) and last not in _OPEN and not (cjk(last) and c in ',.;:!?)”’') \
-                   and not (cjk(last) and cjk(c) and unicodedata.category(c).startswith('P') and c not in _OPEN): yield space,word; word,space = [],False
+                if word and _breaks(word[-1][1][-1], c): yield space,word; word,space = [],False
                 if len(last_run := word[-1][1] if word else '')>200: raise Skip('a word without end', last_run[:20])
                 if word and word[-1][0]==style: word[-1] = style,word[-1][1]+c
                 else: word.append((style, c))
@@ -126,51 +133,83 @@ def atoms(
         out.append(Atom(tex, md, not before or space and not (is_cjk(before) and is_cjk(first)))); before = last
     return tuple(out)
 
-# %% ../../nbs/14_latex.ipynb #b159f79b
-_TABLES = {'tabular':'om', 'tabular*':'mom', 'tabularx':'mom', 'tabulary':'mm', 'longtable':'om', 'supertabular':'m', 'xltabular':'mm', 'tblr':'om'}
-_DISPLAY = frozenset('''equation equation* displaymath align align* alignat alignat* flalign flalign* eqnarray eqnarray* gather gather* multline
+# %% ../../nbs/14_latex.ipynb #a1294070
+_TABLES = {'tabular':'om', 'tabular*':'mom', 'tabularx':'mom', 'tabulary':'mm', 'longtable':'om', 'supertabular':'m',
+    'xltabular':'mm', 'tblr':'om'}
+_DISPLAY = frozenset('''equation equation* displaymath align align* alignat alignat* flalign flalign* eqnarray
+    eqnarray* gather gather* multline
     multline* math dmath dmath*'''.split())
-_LISTS = {'itemize':'itemize', 'enumerate':'enumerate', 'description':'itemize', 'compactitem':'itemize', 'compactenum':'enumerate', 'inparaenum':'enumerate'}
-_FLOATS = {'figure':'Figure', 'figure*':'Figure', 'wrapfigure':'Figure', 'table':'Table', 'table*':'Table', 'sidewaystable':'Table', 'wraptable':'Table', 'marginfigure':'Figure'}
-_GONE_ENVIRONMENTS = frozenset('''tikzpicture picture algorithm algorithmic algorithm2e pspicture prooftree oltableau thebibliography pgfpicture
-    algorithmic* tikzcd forest axis filecontents bibunit CCSXML keywords circuitikz feynman titlepage oltableau* diagram xy'''.split())
-_THEOREMS = dict(theorem='Theorem', lemma='Lemma', proposition='Proposition', corollary='Corollary', definition='Definition', remark='Remark', example='Example',
-    thm='Theorem', lem='Lemma', prop='Proposition', cor='Corollary', defn='Definition', defi='Definition', rem='Remark', rmk='Remark', eg='Example', exercise='Exercise',
-    claim='Claim', conjecture='Conjecture', problem='Problem', assumption='Assumption', proof='Proof', axiom='Axiom', fact='Fact', note='Note')
-_ZH = dict(Theorem='定理', Lemma='引理', Proposition='命题', Corollary='推论', Definition='定义', Remark='注', Example='例', Exercise='习题', Claim='断言', Conjecture='猜想',
+_LISTS = {'itemize':'itemize', 'enumerate':'enumerate', 'description':'itemize', 'compactitem':'itemize',
+    'compactenum':'enumerate', 'inparaenum':'enumerate'}
+_FLOATS = {'figure':'Figure', 'figure*':'Figure', 'wrapfigure':'Figure', 'table':'Table', 'table*':'Table',
+    'sidewaystable':'Table', 'wraptable':'Table', 'marginfigure':'Figure'}
+_GONE_ENVIRONMENTS = frozenset('''tikzpicture picture algorithm algorithmic algorithm2e pspicture prooftree oltableau
+    thebibliography pgfpicture
+    algorithmic* tikzcd forest axis filecontents bibunit CCSXML keywords circuitikz feynman titlepage oltableau*
+    diagram xy'''.split())
+_THEOREMS = dict(theorem='Theorem', lemma='Lemma', proposition='Proposition', corollary='Corollary',
+    definition='Definition', remark='Remark', example='Example',
+    thm='Theorem', lem='Lemma', prop='Proposition', cor='Corollary', defn='Definition', defi='Definition', rem='Remark',
+    rmk='Remark', eg='Example', exercise='Exercise',
+    claim='Claim', conjecture='Conjecture', problem='Problem', assumption='Assumption', proof='Proof', axiom='Axiom',
+    fact='Fact', note='Note')
+_ZH = dict(Theorem='定理', Lemma='引理', Proposition='命题', Corollary='推论', Definition='定义', Remark='注', Example='例',
+    Exercise='习题', Claim='断言', Conjecture='猜想',
     Problem='问题', Assumption='假设', Proof='证明', Axiom='公理', Fact='事实', Note='注', Figure='图', Table='表', Abstract='摘要')
-_RAW = frozenset('''textbf textit emph texttt part chapter section subsection subsubsection paragraph subparagraph item bf it em tt bfseries
+_RAW = frozenset('''textbf textit emph texttt part chapter section subsection subsubsection paragraph subparagraph item
+    bf it em tt bfseries
     itshape ttfamily textbackslash textasciitilde textasciicircum'''.split())|frozenset('%&#$_{}')
-_UNWRAP = dict.fromkeys('''textrm textsf textup textmd textsc textsl textnormal mbox hbox fbox text underline uline uwave hl centerline textsuperscript
-    textsubscript enquote MakeUppercase uppercase lowercase protect title texorpdfstring leftline rightline makebox framebox ensuremath citetext'''.split(), 1)
-_SIGNS = {**dict(ldots='…', dots='…', textellipsis='…', LaTeX='LaTeX', TeX='TeX', LaTeXe='LaTeX2e', S='§', P='¶', copyright='©', pounds='£', textdegree='°', textbullet='•',
-    textquoteleft='‘', textquoteright='’', textquotedblleft='“', textquotedblright='”', textendash='–', textemdash='—', ss='ß', ae='æ', AE='Æ', oe='œ', OE='Œ', o='ø', O='Ø',
-    aa='å', AA='Å', l='ł', L='Ł', i='ı', textbar='|', textless='<', textgreater='>', slash='/', quad=' ', qquad=' ', newline=' ', linebreak=' ', par='\n\n', endgraf='\n\n',
-    times='×', XeTeX='XeTeX', BibTeX='BibTeX', pdfTeX='pdfTeX', XeLaTeX='XeLaTeX', textquotesingle="'", textunderscore='\\_', lbrack='[', rbrack=']', eg='e.g.', ie='i.e.',
-    qed='', space=' ', nobreakspace=' ', thinspace=' ', enspace=' '), **{' ':' ', ',':' ', ';':' ', ':':' ', '\n':' ', '/':'', '-':'', '@':'', '!':'', '>':'', '<':'', '(':'', ')':'', ']':'', '\\':' ', '*':''}}
-_ACCENTS = {'`':'\u0300', "'":'\u0301', '^':'\u0302', '~':'\u0303', '"':'\u0308', '=':'\u0304', '.':'\u0307', 'u':'\u0306', 'v':'\u030c', 'H':'\u030b', 'c':'\u0327', 'k':'\u0328', 'r':'\u030a'}
+_UNWRAP = dict.fromkeys('''textrm textsf textup textmd textsc textsl textnormal mbox hbox fbox text underline uline
+    uwave hl centerline textsuperscript
+    textsubscript enquote MakeUppercase uppercase lowercase protect title texorpdfstring leftline rightline makebox
+    framebox ensuremath citetext'''.split(), 1)
+_SIGNS = {**dict(ldots='…', dots='…', textellipsis='…', LaTeX='LaTeX', TeX='TeX', LaTeXe='LaTeX2e', S='§', P='¶',
+    copyright='©', pounds='£', textdegree='°', textbullet='•',
+    textquoteleft='‘', textquoteright='’', textquotedblleft='“', textquotedblright='”', textendash='–', textemdash='—',
+    ss='ß', ae='æ', AE='Æ', oe='œ', OE='Œ', o='ø', O='Ø',
+    aa='å', AA='Å', l='ł', L='Ł', i='ı', textbar='|', textless='<', textgreater='>', slash='/', quad=' ', qquad=' ',
+    newline=' ', linebreak=' ', par='\n\n', endgraf='\n\n',
+    times='×', XeTeX='XeTeX', BibTeX='BibTeX', pdfTeX='pdfTeX', XeLaTeX='XeLaTeX', textquotesingle="'",
+    textunderscore='\\_', lbrack='[', rbrack=']', eg='e.g.', ie='i.e.',
+    qed='', space=' ', nobreakspace=' ', thinspace=' ', enspace=' '), **{' ':' ', ',':' ', ';':' ', ':':' ', '\n':' ',
+    '/':'', '-':'', '@':'', '!':'', '>':'', '<':'', '(':'', ')':'', ']':'', '\\':' ', '*':''}}
+_ACCENTS = {'`':'\u0300', "'":'\u0301', '^':'\u0302', '~':'\u0303', '"':'\u0308', '=':'\u0304', '.':'\u0307',
+    'u':'\u0306', 'v':'\u030c', 'H':'\u030b', 'c':'\u0327', 'k':'\u0328', 'r':'\u030a'}
 
-# %% ../../nbs/14_latex.ipynb #e3aa1ebd
+# %% ../../nbs/14_latex.ipynb #de9a3823
 def _signatures():
     "How many arguments the commands have that are left out: o for [..], m for {..}, * for a star."
-    table = {'*m':'vspace hspace', 'm':'''label index pagestyle thispagestyle color setcounter bibliographystyle bibliography hypersetup FloatBarrier documentclass
-        pagenumbering addtocounter date author affiliation email address thanks graphicspath glsresetall nocite hyphenation markboth captionsetup
-        counterwithin numberwithin theoremstyle allowdisplaybreaks providecolor rowcolor cellcolor input include bstctlcite icmltitle usetikzlibrary''',
+    table = {'*m':'vspace hspace', 'm':'''label index pagestyle thispagestyle color setcounter bibliographystyle
+    bibliography hypersetup FloatBarrier documentclass
+        pagenumbering addtocounter date author affiliation email address thanks graphicspath glsresetall nocite
+        hyphenation markboth captionsetup
+        counterwithin numberwithin theoremstyle allowdisplaybreaks providecolor rowcolor cellcolor input include
+        bstctlcite icmltitle usetikzlibrary''',
         'mm':'setlength addtolength markboth fontsize setcounter addtocounter rule raisebox addcontentslinee newcolumntype',
-        'mmm':'addcontentsline definecolor titleformat colorlet', 'om':'footnotetext usepackage includepdf lstset RequirePackage', 'o':'pagebreak nopagebreak nolinebreak',
-        '':'''noindent centering raggedright raggedleft small footnotesize scriptsize tiny normalsize large Large LARGE huge Huge clearpage newpage cleardoublepage
-        smallskip medskip bigskip vfill hfill hfil maketitle tableofcontents listoffigures listoftables appendix frontmatter mainmatter backmatter indent null
-        sloppy rm sf sc sl rmfamily sffamily scshape slshape upshape mdseries normalfont selectfont makeatletter makeatother relax ignorespaces unskip leavevmode strut
-        bgroup egroup begingroup endgroup protect doublespacing singlespacing onecolumn twocolumn xspace hrule hline boldmath printindex displaystyle
-        columnbreak phantomsection newblock dotfill hrulefill qedhere qedsymbol csname endcsname expandafter goodbreak allowbreak nobreak break balance'''}
+        'mmm':'addcontentsline definecolor titleformat colorlet',
+        'om':'footnotetext usepackage includepdf lstset RequirePackage', 'o':'pagebreak nopagebreak nolinebreak',
+        '':'''noindent centering raggedright raggedleft small footnotesize scriptsize tiny normalsize large Large LARGE
+        huge Huge clearpage newpage cleardoublepage
+        smallskip medskip bigskip vfill hfill hfil maketitle tableofcontents listoffigures listoftables appendix
+        frontmatter mainmatter backmatter indent null
+        sloppy rm sf sc sl rmfamily sffamily scshape slshape upshape mdseries normalfont selectfont makeatletter
+        makeatother relax ignorespaces unskip leavevmode strut
+        bgroup egroup begingroup endgroup protect doublespacing singlespacing onecolumn twocolumn xspace hrule hline
+        boldmath printindex displaystyle
+        columnbreak phantomsection newblock dotfill hrulefill qedhere qedsymbol csname endcsname expandafter goodbreak
+        allowbreak nobreak break balance'''}
     return {name:sig for sig,names in table.items() for name in names.split()}
 
 _GONE = _signatures()
-_COUNTED = {'footnote':'om', 'thanks':'m', 'includegraphics':'*oom', 'marginpar':'om', 'todo':'om', 'footnotemark':'o', 'lstinputlisting':'om', 'verbatiminput':'m',
-            'tikz':'om', 'inputminted':'omm', 'epsfig':'m', 'epsfbox':'m', 'psfig':'m', 'marginnote':'om', 'sidenote':'om'}
-_REFS = {**dict.fromkeys('ref pageref vref nameref subref labelcref'.split(), '{n}'), 'eqref':'({n})', **dict.fromkeys('autoref cref Cref fref Sref prettyref'.split(), '{kind}{n}')}
+_COUNTED = {'footnote':'om', 'thanks':'m', 'includegraphics':'*oom', 'marginpar':'om', 'todo':'om', 'footnotemark':'o',
+    'lstinputlisting':'om', 'verbatiminput':'m',
+            'tikz':'om', 'inputminted':'omm', 'epsfig':'m', 'epsfbox':'m', 'psfig':'m', 'marginnote':'om',
+            'sidenote':'om'}
+_REFS = {**dict.fromkeys('ref pageref vref nameref subref labelcref'.split(), '{n}'), 'eqref':'({n})',
+    **dict.fromkeys('autoref cref Cref fref Sref prettyref'.split(), '{kind}{n}')}
 _CITES = 'cite citep citet citealp citealt citeauthor citeyear citenum parencite textcite autocite footcite supercite Citet Citep onlinecite citeyearpar upcite shortcite'.split()
-_LABELS = dict(fig='Figure', tab='Table', tbl='Table', eq='Equation', sec='Section', subsec='Section', cha='Chapter', ch='Chapter', thm='Theorem', lem='Lemma', alg='Algorithm', **{'def':'Definition'}, app='Appendix')
+_LABELS = dict(fig='Figure', tab='Table', tbl='Table', eq='Equation', sec='Section', subsec='Section', cha='Chapter',
+    ch='Chapter', thm='Theorem', lem='Lemma', alg='Algorithm', **{'def':'Definition'}, app='Appendix')
 
 def reference(
     label:str,         # of what is referred to
@@ -181,7 +220,7 @@ def reference(
     n = f'{h%7+1}.{h//7%9+1}' if front in ('sec','subsec') else f'{h%24+1}'
     return form.format(n=n, kind=_LABELS[front]+' ' if front in _LABELS else '')
 
-# %% ../../nbs/14_latex.ipynb #5973aaed
+# %% ../../nbs/14_latex.ipynb #b336afed
 _STOP = re.compile(r'\\([a-zA-Z@]+|.)|\$\$?|(?:``|\'\')', re.S)
 _MATH = re.compile(r'\\[()\[\]]|\\.|\$\$?|[{}]|\n[ \t]*\n', re.S)
 
@@ -218,12 +257,14 @@ class Pieces(Tape):
         while depth:
             m = ends.search(self.s, at)
             if not m and self.rest and len(self.s)-self.i<1_000_000: at -= self.i; self.more(); continue
-            if not m: self.left[f'an environment without its end: {name}'] += 1; inner,self.i = self.s[self.i:],len(self.s); return inner
+            if not m:
+                self.left[f'an environment without its end: {name}'] += 1; inner,self.i = self.s[self.i:],len(self.s)
+                return inner
             depth += 1 if m[1]=='begin' else -1; at = m.end()
         inner,self.i = self.s[self.i:m.start()],at
         return inner
 
-# %% ../../nbs/14_latex.ipynb #d64f0c76
+# %% ../../nbs/14_latex.ipynb #35006c9b
 def balanced(
     text:str, # TeX
 )->tuple: # (text, number of braces taken out)
@@ -235,19 +276,84 @@ def balanced(
     lost = sorted(lost+opened); cuts = [-1,*lost,len(text)]
     return ''.join(text[a+1:b] for a,b in zip(cuts, cuts[1:])), len(lost)
 
-# %% ../../nbs/14_latex.ipynb #897fa23a
-class Simple(Pieces):
+# %% ../../nbs/14_latex.ipynb #549f0b8f
+class Words(Pieces):
+    "What becomes of single commands: references, accents, items, and what nobody knows."
+    def __init__(self, left):
+        super().__init__(left); self.lists,self.stray,self.floats,self.counts,self.zh = [],False,[],Counter(),False
+
+    def star(self): self.i += self.s.startswith('*', self.i)
+    def raw(self, c):
+        if self.stray and c.endswith(('section','chapter')): self.end('')
+        star = '*' if self.s.startswith('*', self.i) and c.endswith(('section','chapter','part','paragraph')) else ''
+        self.i += len(star)
+        self.out.append(f'\\{c}{star}')
+        if star or c.endswith(('section','chapter','part','paragraph')): self.option()
+
+    def item(self):
+        # a list that we do not know
+        if not self.lists: self.stray = True; self.lists.append('itemize'); self.out.append('\\begin{itemize}\n')
+        label = self.option(); self.out.append('\\item '); self.push(f'\\textbf{{{label}}} ') if label else None
+    def accent(self, c):
+        a = self.arg(); a = {'\\i':'i', '\\j':'j'}.get(a, a)
+        self.push(unicodedata.normalize('NFC', a[:1]+_ACCENTS[c])+a[1:] if a[:1].isalpha() else a)
+
+    def cite(self):
+        self.star(); self.option(); self.option()
+        self.push('['+', '.join(map(str,
+            sorted({zlib.crc32(k.strip().encode())%60+1 for k in self.arg().split(',')})))+']')
+
+    def leak(self, what):
+        self.mark('bad', ('a formula outside of a formula',
+            '')) if not self.out or not self.out[-1].startswith('\ue000') else None
+    def unknown(self, c):
+        if c in SYMBOLS or c in ARGS or c in SIZES or c in ('left','right','nonumber'): return self.leak(c)
+        self.left[f'unknown command: \\{c}'] += 1; last = None
+        while self.s.startswith(('{','['), self.i):
+            last = self.bracketed('{}') if self.s[self.i]=='{' else self.option() and last
+        if last: self.push(last)
+
+# %% ../../nbs/14_latex.ipynb #50ca2a6a
+class Commands(Words):
+    "Which command is kept, replaced, unwrapped or left out."
+    def name(self, kind): return _ZH.get(kind, kind) if self.zh else kind
+    def count(self, kind): self.counts[kind] += 1; return f'{self.name(kind)} {self.counts[kind]}'
+    def command(self, c):
+        if c in _RAW: return self.raw(c) if c!='item' else self.item()
+        if c in _SIGNS:
+            self.skip_space() if c.isalpha() and self.s[self.i:self.i+1]==' ' and c in ('par','qed') else None
+            self.option() if c=='\\' else None; self.push(_SIGNS[c]); return
+        if c in _ACCENTS and (not c.isalpha() or re.match(r'\s*\{.\}|\s', self.s[self.i:self.i+9])):
+            return self.accent(c)
+        if c in _CITES: return self.cite()
+        if c in _REFS: self.star(); return self.push(reference(self.arg(), _REFS[c]))
+        if c in ('caption','captionof'):
+            kind = self.arg().title() if c=='captionof' else self.floats[-1] if self.floats else 'Figure'
+            self.star(); self.option(); text = self.arg().strip()
+            return self.push(f'\n\n\ue003{self.count(kind)}: {text}\n\n') if text else None
+        if c in ('href','hyperref','hyperlink','parbox','scalebox','resizebox','textcolor','colorbox','foreignlanguage',
+            'rotatebox'):
+            self.star(); self.option(); n = {'hyperref':0, 'resizebox':2}.get(c, 1); [self.arg() for _ in range(n)]
+            return self.push(self.arg())
+        if c in ('url','path','nolinkurl'):
+            return self.push('\\texttt{'+''.join(f'\\{k}' if k in '#$%&_{}' else k for k in self.arg().replace('\\',
+                '') if k not in '~^')+'}')
+        if c in _COUNTED: self.left[f'left out: {c}'] += 1
+        sig = _COUNTED.get(c, _GONE.get(c))
+        if sig is None and c not in _UNWRAP: return self.unknown(c)
+        if c in _UNWRAP: self.option(); return self.push(self.arg())
+        for k in sig: self.star() if k=='*' else self.option() if k=='o' else self.arg()
+
+# %% ../../nbs/14_latex.ipynb #ae272c71
+class Simple(Commands):
     "Takes out of a flat source what a parser need not know."
     def __init__(self,
         theorems=None, # {environment: name}, beside the usual ones
         zh=False,      # are 'Theorem', 'Figure' written in Chinese?
         left=None,     # a Counter that learns what is left out
     ):
-        super().__init__(Counter() if left is None else left); self.lists,self.stray = [],False; self.theorems,self.zh = {**_THEOREMS, **(theorems or {})},zh
-        self.counts,self.floats = Counter(),[]
+        super().__init__(Counter() if left is None else left); self.theorems,self.zh = {**_THEOREMS, **(theorems or {})},zh
 
-    def name(self, kind): return _ZH.get(kind, kind) if self.zh else kind
-    def count(self, kind): self.counts[kind] += 1; return f'{self.name(kind)} {self.counts[kind]}'
     def run(self, text):
         "The simple text."
         self.push(text)
@@ -267,14 +373,16 @@ class Simple(Pieces):
         "What was found, with each brace and each list closed."
         while self.lists: self.end(self.lists[-1])
         text = re.sub(r'\n[ \t]*\n\s*', '\n\n', ''.join(self.out))
-        text,lost = balanced(re.sub(r'\\.|[#&_^]', lambda m: {'^':'\\textasciicircum{}'}.get(m[0], '\\'+m[0]) if len(m[0])==1 else m[0], text, flags=re.S))
+        text,lost = balanced(re.sub(r'\\.|[#&_^]', lambda m: {'^':'\\textasciicircum{}'}.get(m[0], '\\'+m[0])
+            if len(m[0])==1 else m[0], text, flags=re.S))
         self.left.update({'a brace without its partner':lost} if lost else {}); return text
 
     def end(self, name):
         if name in _FLOATS and self.floats: self.floats.pop()
         name = _LISTS.get(name) or (self.lists[-1] if self.stray and self.lists else None); self.stray = False
         if name and name not in self.lists: self.left['a list without its beginning'] += 1; return
-        while name and self.lists and (last := self.lists.pop()): self.out.append(f'\\end{{{last}}}'); name = name if last!=name else None
+        while name and self.lists and (last := self.lists.pop()):
+            self.out.append(f'\\end{{{last}}}'); name = name if last!=name else None
         self.out.append('\n\n') if name is None else None
 
     def begin(self, name):
@@ -283,7 +391,8 @@ class Simple(Pieces):
         if name in _GONE_ENVIRONMENTS: self.body(name); self.left[f'environment left out: {name}'] += 1; return
         title = self.option()
         if name in _LISTS: self.lists.append(_LISTS[name]); self.out.append(f'\\begin{{{_LISTS[name]}}}\n')
-        elif name in _FLOATS: self.floats.append(_FLOATS[name]); self.arg() if name.startswith('wrap') else None; self.out.append('\n\n')
+        elif name in _FLOATS:
+            self.floats.append(_FLOATS[name]); self.arg() if name.startswith('wrap') else None; self.out.append('\n\n')
         elif name=='abstract': self.push(f'\n\n\\section*{{{self.name("Abstract")}}}\n\n')
         elif name in GRIDS: self.body(name); self.leak(name)
         elif (kind := self.theorems.get(name.rstrip('*'))):
@@ -291,55 +400,12 @@ class Simple(Pieces):
             self.push(f'\n\n\ue002\\textbf{{{head}{f" ({title})" if title else ""}.}} ')
         else:
             if name in ('minipage','subfigure','multicols','adjustbox','columns','spacing','adjustwidth'): self.arg()
-            elif name not in ('center','quote','quotation','flushleft','flushright','verse','titlepage','subequations','small','document','appendix'):
+            elif name not in ('center','quote','quotation','flushleft','flushright','verse','titlepage','subequations',
+                'small','document','appendix'):
                 self.left[f'environment unwrapped: {name}'] += 1
             self.out.append('\n\n')
 
-    def command(self, c):
-        if c in _RAW: return self.raw(c) if c!='item' else self.item()
-        if c in _SIGNS: self.skip_space() if c.isalpha() and self.s[self.i:self.i+1]==' ' and c in ('par','qed') else None; self.option() if c=='\\' else None; self.push(_SIGNS[c]); return
-        if c in _ACCENTS and (not c.isalpha() or re.match(r'\s*\{.\}|\s', self.s[self.i:self.i+9])): return self.accent(c)
-        if c in _CITES: return self.cite()
-        if c in _REFS: self.star(); return self.push(reference(self.arg(), _REFS[c]))
-        if c in ('caption','captionof'):
-            kind = self.arg().title() if c=='captionof' else self.floats[-1] if self.floats else 'Figure'
-            self.star(); self.option(); text = self.arg().strip()
-            return self.push(f'\n\n\ue003{self.count(kind)}: {text}\n\n') if text else None
-        if c in ('href','hyperref','hyperlink','parbox','scalebox','resizebox','textcolor','colorbox','foreignlanguage','rotatebox'):
-            self.star(); self.option(); n = {'hyperref':0, 'resizebox':2}.get(c, 1); [self.arg() for _ in range(n)]; return self.push(self.arg())
-        if c in ('url','path','nolinkurl'): return self.push('\\texttt{'+''.join(f'\\{k}' if k in '#$%&_{}' else k for k in self.arg().replace('\\', '') if k not in '~^')+'}')
-        if c in _COUNTED: self.left[f'left out: {c}'] += 1
-        sig = _COUNTED.get(c, _GONE.get(c))
-        if sig is None and c not in _UNWRAP: return self.unknown(c)
-        if c in _UNWRAP: self.option(); return self.push(self.arg())
-        for k in sig: self.star() if k=='*' else self.option() if k=='o' else self.arg()
-
-    def star(self): self.i += self.s.startswith('*', self.i)
-    def raw(self, c):
-        if self.stray and c.endswith(('section','chapter')): self.end('')
-        star = '*' if self.s.startswith('*', self.i) and c.endswith(('section','chapter','part','paragraph')) else ''; self.i += len(star)
-        self.out.append(f'\\{c}{star}')
-        if star or c.endswith(('section','chapter','part','paragraph')): self.option()
-
-    def item(self):
-        if not self.lists: self.stray = True; self.lists.append('itemize'); self.out.append('\\begin{itemize}\n')      # a list that we do not know
-        label = self.option(); self.out.append('\\item '); self.push(f'\\textbf{{{label}}} ') if label else None
-    def accent(self, c):
-        a = self.arg(); a = {'\\i':'i', '\\j':'j'}.get(a, a)
-        self.push(unicodedata.normalize('NFC', a[:1]+_ACCENTS[c])+a[1:] if a[:1].isalpha() else a)
-
-    def cite(self):
-        self.star(); self.option(); self.option()
-        self.push('['+', '.join(map(str, sorted({zlib.crc32(k.strip().encode())%60+1 for k in self.arg().split(',')})))+']')
-
-    def leak(self, what): self.mark('bad', ('a formula outside of a formula', '')) if not self.out or not self.out[-1].startswith('\ue000') else None
-    def unknown(self, c):
-        if c in SYMBOLS or c in ARGS or c in SIZES or c in ('left','right','nonumber'): return self.leak(c)
-        self.left[f'unknown command: \\{c}'] += 1; last = None
-        while self.s.startswith(('{','['), self.i): last = self.bracketed('{}') if self.s[self.i]=='{' else self.option() and last
-        if last: self.push(last)
-
-# %% ../../nbs/14_latex.ipynb #86da1f77
+# %% ../../nbs/14_latex.ipynb #4c5ae6d3
 _CELL = re.compile(r'\\\\\*?(?:\[[^\]]{0,20}\])?|\\(?:tabularnewline|cr)(?![a-zA-Z])|&|\\begin\s*\{[a-zA-Z*]+\}|\\end\s*\{[a-zA-Z*]+\}|[{}]|\\.', re.S)
 _RULES = re.compile(r'\s*\\(?:(hline|toprule|midrule|bottomrule|hhline\{[^{}]*\}|specialrule(?:\{[^{}]*\}){3}|Xhline\{[^{}]*\}|firsthline|lasthline)(?:\[[^\]]*\])?'
                     r'|(cline|cmidrule)\s*(?:\[[^\]]*\])?(?:\([lr]*\))?\{(\d+-\d+)\}|(addlinespace|endhead|endfirsthead|endfoot|endlastfoot|centering|small|noalign\{[^{}]*\}|rowcolor(?:\[\w+\])?\{[^{}]*\})'
@@ -355,7 +421,8 @@ def columns(
         spec = spec[:m.start()]+m[2]*int(m[1])+spec[m.end():]
         if len(spec)>1000: raise Skip('table: too large')
     spec = re.sub(r'[@!><]\s*\{(?:[^{}]|\{[^{}]*\})*\}|\s|\[[^\]]*\]', '', spec)
-    return re.sub(r'\|+', '|', ''.join('l' if c in 'pmbXLPMJqQ' else 'r' if c in 'SRD' else 'c' if c=='C' else c for c in re.sub(r'\{[^{}]*\}', '', spec) if c.isalpha() or c=='|'))
+    return re.sub(r'\|+', '|', ''.join('l' if c in 'pmbXLPMJqQ' else 'r' if c in 'SRD' else 'c' if c=='C' else c
+        for c in re.sub(r'\{[^{}]*\}', '', spec) if c.isalpha() or c=='|'))
 
 def _cut(body):
     "Rows of cells of the inside of a tabular, not yet cleaned."
@@ -373,7 +440,7 @@ def _cut(body):
     rows[-1][-1] = body[start:]
     return rows
 
-# %% ../../nbs/14_latex.ipynb #aa9bfe36
+# %% ../../nbs/14_latex.ipynb #ae7b11e3
 _TOKENS = re.compile(r'\\([a-zA-Z]+)\*?[ \t]*|\\(.)|([{}~])|(---?|``|\'\'|`|\')', re.S)
 _QUOTES = {'--':'–', '---':'—', '``':'“', "''":'”', '`':'‘', "'":'’'}
 
@@ -390,7 +457,8 @@ def inline(
         elif brace or char: add(' ' if brace else {'\n':' '}.get(char, char))
         elif quote: add(_QUOTES[quote])
         elif name in ('textbf','textit','emph','texttt'): wait = dict(textbf='b', texttt='t').get(name, 'i')
-        elif name in ('bf','it','em','tt','bfseries','itshape','ttfamily'): styles[-1] += name[0] if name[0] in 'bt' else 'i'
+        elif name in ('bf','it','em','tt','bfseries','itshape','ttfamily'):
+            styles[-1] += name[0] if name[0] in 'bt' else 'i'
         elif name: add({'textbackslash':'\\', 'textasciitilde':'~', 'textasciicircum':'^'}.get(name, ''))
     add(tex[at:])
     return [(s, t) for s,t in out if t]
@@ -412,23 +480,27 @@ class Simplified(Simple):
         tex = re.sub(r'\\multirow\s*(?:\[[^\]]*\])?\{[^{}]*\}(?:\[[^\]]*\])?\s*(?:\{[^{}]*\}|\*)\s*(?=\{)|\\(?:makecell|shortstack|thead)\s*(?:\[[^\]]*\])?(?=\{)', '', tex)
         s = Simplified(self.theorems, self.zh, self.left); text = s.run(tex.strip())
         if any(kind in ('table','display') for kind,_ in s.pieces): raise Skip('table: a formula on a line of its own')
-        return ''.join(' '*(a.space and k>0)+a.tex for k,a in enumerate(atoms(inline(text.replace('\n\n', ' ')), s.pieces))),1
+        return ''.join(' '*(a.space and k>0)+a.tex for k,
+            a in enumerate(atoms(inline(text.replace('\n\n', ' ')), s.pieces))),1
 
     def tabular(self, spec, inner):
         spec = columns(spec); n,lines,wide = len(spec.replace('|', '')),[],0
         if not 0<n<=20: raise Skip('table: columns')
         for row in _cut(inner):
             rules,cells,width,used = [],[],0,0
-            while m := _RULES.match(row[0]): rules += ['\\hline'] if m[1] else [f'\\cline{{{m[3]}}}'] if m[2] else []; row[0] = row[0][m.end():]
+            while m := _RULES.match(row[0]):
+                rules += ['\\hline'] if m[1] else [f'\\cline{{{m[3]}}}'] if m[2] else []; row[0] = row[0][m.end():]
             if re.match(r'\s*\\caption', row[0]): self.push(row[0]+'\n\n'); row[0] = ''
-            for c,k in map(self.cell, row): cells.append(c); used += k; width += len(re.sub(r'\\[a-zA-Z]+|[{}\\()]', '', c))+2
+            for c,k in map(self.cell, row):
+                cells.append(c); used += k; width += len(re.sub(r'\\[a-zA-Z]+|[{}\\()]', '', c))+2
             if used>n: raise Skip('table: more cells than columns')
-            wide = max(wide, width+sum(map(is_cjk, ''.join(cells)))); lines += rules+([' & '.join(cells)+' \\\\'] if any(cells) else [])
+            wide = max(wide, width+sum(map(is_cjk, ''.join(cells))))
+            lines += rules+([' & '.join(cells)+' \\\\'] if any(cells) else [])
         if sum(l.endswith('\\\\') for l in lines)<1 or wide<n: raise Skip('table: empty')
         if wide>100 or len(lines)>80: raise Skip('table: too large')
         return f'\\begin{{tabular}}{{{spec}}}\n'+'\n'.join(lines)+'\n\\end{tabular}'
 
-# %% ../../nbs/14_latex.ipynb #c05c1bba
+# %% ../../nbs/14_latex.ipynb #d4b1f919
 LEVELS = dict(part=0, chapter=1, section=2, subsection=3, subsubsection=4, paragraph=5, subparagraph=6)
 
 class Outline:
@@ -441,7 +513,8 @@ class Outline:
         if any(t.strip() for _,t in self.runs): self.found.append((*self.kind, self.runs)); self.kind = 'paragraph',0,''
         self.runs = []
 
-    def heading(self, name, star, runs): self.par(); self.found.append(('heading', LEVELS[name], '*'*bool(star), runs)); self.kind = 'paragraph',0,''
+    def heading(self, name, star, runs):
+        self.par(); self.found.append(('heading', LEVELS[name], '*'*bool(star), runs)); self.kind = 'paragraph',0,''
     def begin(self, kind, start=1): self.par(); self.lists.append([kind, start-1])
     def end(self): self.par(); self.lists = self.lists[:-1]; self.kind = 'paragraph',0,''
     def item(self):
@@ -459,21 +532,24 @@ def by_regex(
         if m.start()<at: continue
         for r in inline(text[at:m.start()]): o.text(*r)
         at = m.end()
-        if m[1]: end = group(text, at); end = at+1 if end<0 else end; o.heading(m[1], m[2], inline(text[at+1:end-1])); at = end
+        if m[1]:
+            end = group(text, at); end = at+1 if end<0 else end; o.heading(m[1], m[2], inline(text[at+1:end-1]))
+            at = end
         elif m[3]: o.begin(m[4]) if m[3]=='begin' else o.end()
         elif m[0].startswith('\\item'): o.item()
         else: o.par()
     for r in inline(text[at:]): o.text(*r)
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #4c7bb9cc
+# %% ../../nbs/14_latex.ipynb #394160d8
 def by_pylatexenc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
     "The outline of a text, by pylatexenc."
     try: from pylatexenc.latexwalker import LatexWalker
     except ImportError: raise BadInput('pylatexenc is missing: pip install pylatexenc') from None
-    if len(text)>300_000: raise Skip('pylatexenc: too long', f'{len(text):,} characters')           # it has no time limit of its own
+    # it has no time limit of its own
+    if len(text)>300_000: raise Skip('pylatexenc: too long', f'{len(text):,} characters')
     o = Outline()
     args = lambda n: [a for a in (n.nodeargd.argnlist if n.nodeargd else ()) or () if a is not None]
     raw = lambda n: n.latex_verbatim()[1:-1] if n.latex_verbatim()[:1] in '{[' else n.latex_verbatim()
@@ -485,21 +561,25 @@ def by_pylatexenc(
                     if k: o.par()
                     for _,t in inline(par): o.text(''.join(sorted(style)), t)
             elif kind=='LatexGroupNode': walk(n.nodelist, style)
-            elif kind=='LatexSpecialsNode': o.par() if n.specials_chars.isspace() else [o.text(style, t) for _,t in inline(n.specials_chars)]
+            elif kind=='LatexSpecialsNode':
+                o.par() if n.specials_chars.isspace() else [o.text(style, t) for _,t in inline(n.specials_chars)]
             elif kind=='LatexEnvironmentNode': o.begin(n.environmentname); walk(n.nodelist, style); o.end()
             elif kind=='LatexMacroNode':
                 name = n.macroname
-                if name in LEVELS: a = args(n); o.heading(name, '*' in [raw(k) for k in a], inline(raw(a[-1])) if a else [])
+                if name in LEVELS:
+                    a = args(n); o.heading(name, '*' in [raw(k) for k in a], inline(raw(a[-1])) if a else [])
                 elif name=='item': o.item()
-                elif name in ('textbf','textit','emph','texttt'): walk(args(n), style+dict(textbf='b', texttt='t').get(name, 'i'))
-                elif name in ('bf','it','em','tt','bfseries','itshape','ttfamily'): style += name[0] if name[0] in 'bt' else 'i'
+                elif name in ('textbf','textit','emph','texttt'):
+                    walk(args(n), style+dict(textbf='b', texttt='t').get(name, 'i'))
+                elif name in ('bf','it','em','tt','bfseries','itshape','ttfamily'):
+                    style += name[0] if name[0] in 'bt' else 'i'
                 else: [o.text(style, t) for _,t in inline(n.latex_verbatim())]
     try: walk(LatexWalker(text, tolerant_parsing=True).get_latex_nodes()[0])
     except RecursionError: raise Skip('pylatexenc: too deep') from None
     except Exception as e: raise Skip('pylatexenc', type(e).__name__) from None
     o.par(); return o.found
 
-# %% ../../nbs/14_latex.ipynb #866fc215
+# %% ../../nbs/14_latex.ipynb #905c67fe
 def pandoc_path()->str:
     "The program, from the package pypandoc_binary or from the system."
     try: import pypandoc; return pypandoc.get_pandoc_path()
@@ -512,9 +592,13 @@ def pandoc_tree(
 )->list: # of blocks
     "Pandoc's tree of a text; Skip if it gives none."
     command = [pandoc_path(), '--sandbox', '-f', 'latex+raw_tex', '-t', 'json', '+RTS', f'-M{megabytes}m', '-RTS']
-    try: r = subprocess.run(command, input=text.encode(), capture_output=True, timeout=seconds, env={'LANG':'C.UTF-8', 'PATH':os.defpath})
+    try:
+        r = subprocess.run(command, input=text.encode(), capture_output=True, timeout=seconds, env={'LANG':'C.UTF-8',
+            'PATH':os.defpath})
     except subprocess.TimeoutExpired: raise Skip('pandoc: time limit', f'{seconds:g} s') from None
-    if r.returncode: raise Skip('pandoc: memory limit' if r.returncode in (2, 251) else 'pandoc: error', r.stderr.decode(errors='replace').split('\n')[0][:80])
+    if r.returncode:
+        raise Skip('pandoc: memory limit' if r.returncode in (2, 251) else 'pandoc: error',
+            r.stderr.decode(errors='replace').split('\n')[0][:80])
     try: return json.loads(r.stdout)['blocks']
     except (RecursionError, ValueError): raise Skip('pandoc: too deep') from None
 
@@ -527,18 +611,21 @@ def _runs(inlines, style=''):
         if t=='Str': yield style,c
         elif t in ('Space','SoftBreak','LineBreak'): yield style,' '
         elif t in _DEEPER: yield from _runs(c, ''.join(sorted({*style, *_DEEPER[t]})))
-        elif t=='Quoted': q = '‘’' if c[0]['t']=='SingleQuote' else '“”'; yield style,q[0]; yield from _runs(c[1], style); yield style,q[1]
+        elif t=='Quoted':
+            q = '‘’' if c[0]['t']=='SingleQuote' else '“”'; yield style,q[0]; yield from _runs(c[1], style)
+            yield style,q[1]
         elif t=='Code': yield ''.join(sorted({*style, 't'})),c[1]
         elif t in ('Span','Link','Cite'): yield from _runs(c[1], style)
         elif t=='Math': yield from inline(c[1])
 
-# %% ../../nbs/14_latex.ipynb #d429fbd5
+# %% ../../nbs/14_latex.ipynb #e63ccf0e
 def by_pandoc(
     text:str, # simple text
 )->list: # of (kind, level, mark, runs)
     "The outline of a text, by pandoc."
     o = Outline(); names = [n for n,_ in sorted(LEVELS.items(), key=lambda x: x[1])]
-    base = 1-('\\chapter' in text or '\\part' in text)-('\\part' in text)      # pandoc counts from the highest level that occurs
+    # pandoc counts from the highest level that occurs
+    base = 1-('\\chapter' in text or '\\part' in text)-('\\part' in text)
     def walk(blocks):
         for b in blocks:
             t,c = b['t'],b.get('c')
@@ -554,9 +641,10 @@ def by_pandoc(
     except RecursionError: raise Skip('pandoc: too deep') from None
     return o.found
 
-# %% ../../nbs/14_latex.ipynb #ee44b8ad
+# %% ../../nbs/14_latex.ipynb #b28c10bf
 KEEP = frozenset(n for n in (SYMBOLS|set(ARGS)|set(TEXT)|set(SAME)|set(LITERAL)|set(GONE)|set(FONTS)|_RAW|set(_UNWRAP)|set(_GONE)|set(_COUNTED)|set(_REFS)|set(_CITES)|set(_SIGNS)
-    |{'begin','end','left','right','url','href','caption','item'}) if len(n)>1)-set('lt gt bold degree overto slash Tr eg ie space qed restriction hdots upmu symbf title author date'.split()) \
+    |{'begin','end','left','right','url','href','caption','item'})
+    if len(n)>1)-set('lt gt bold degree overto slash Tr eg ie space qed restriction hdots upmu symbf title author date'.split()) \
     |frozenset(f'begin{{{e}}}' for e in (*_DISPLAY, *_TABLES, *_LISTS, *_FLOATS, *GRIDS, *_GONE_ENVIRONMENTS))
 METHODS = {'pandoc':by_pandoc, 'pylatexenc':by_pylatexenc, 'regex':by_regex}
 
@@ -587,7 +675,9 @@ def assemble(
     "Blocks of an outline."
     out,counts = [],[0]*4; top = min((l for k,l,*_ in found if k=='heading' and l), default=1)
     for kind,level,mark,runs in found:
-        if kind=='heading': level = min(4, max(1, level-top+1)); number = '' if mark else _number(counts, level-1); runs = [('', f'{number} ')]*bool(number)+runs; mark = ''
+        if kind=='heading':
+            level = min(4, max(1, level-top+1)); number = '' if mark else _number(counts, level-1)
+            runs = [('', f'{number} ')]*bool(number)+runs; mark = ''
         part = []
         def close(kind):
             text = ''.join(t for _,t in part)
@@ -602,18 +692,20 @@ def assemble(
             for t in _PIECE.split(text):
                 what = pieces[int(t[1:-1])] if t[:1]=='\ue000' else ('','')
                 if what[0] in ('display','table'):
-                    kind = close(kind); out.append(Block('math' if what[0]=='display' else 'table', (Atom(what[1], what[1]),)))
+                    kind = close(kind)
+                    out.append(Block('math' if what[0]=='display' else 'table', (Atom(what[1], what[1]),)))
                 elif t: part.append((style, t))
         close(kind)
     return out
 
-# %% ../../nbs/14_latex.ipynb #d757e7e0
+# %% ../../nbs/14_latex.ipynb #88ace8c9
 def blocks(
     source,             # LaTeX as its author wrote it, or a Source
     method:str='auto',  # pandoc, pylatexenc, regex; auto: the first of them that gives blocks
 )->Parsed:
     "The blocks of one document; Skip if there are none."
-    if method!='auto' and method not in METHODS: raise BadInput(f'method {method!r} is not one of auto, {", ".join(METHODS)}')
+    if method!='auto' and method not in METHODS:
+        raise BadInput(f'method {method!r} is not one of auto, {", ".join(METHODS)}')
     if not isinstance(source, Source): source = flatten(source, keep=KEEP)
     lang,dropped = language(source.text),Counter(source.left)
     simple = Simplified(source.theorems, lang=='zh', dropped); text = simple.run(source.text)
@@ -634,7 +726,7 @@ def read_blocks(
     try: return blocks(read_source(address, KEEP), method)
     except RecursionError: raise Skip('too deep') from None
 
-# %% ../../nbs/14_latex.ipynb #e57ac5b3
+# %% ../../nbs/14_latex.ipynb #83c7fea8
 _SPANS = re.compile(r'\\\((.*?)\\\)|\\(.)|(\*{1,3})', re.S)
 
 def _read_inline(md):
@@ -642,7 +734,8 @@ def _read_inline(md):
     runs,pieces,style,at = [],[],set(),0
     for m in _SPANS.finditer(md):
         runs.append((''.join(sorted(style)), md[at:m.start()])); at = m.end()
-        if m[1] is not None: runs.append((''.join(sorted(style)), f'\ue000{len(pieces)}\ue001')); pieces.append(('inline', m[0]))
+        if m[1] is not None:
+            runs.append((''.join(sorted(style)), f'\ue000{len(pieces)}\ue001')); pieces.append(('inline', m[0]))
         elif m[2]: runs.append((''.join(sorted(style)), m[2]))
         else: style ^= set({'*':'i', '**':'b', '***':'bi'}[m[3]])
     runs.append((''.join(sorted(style)), md[at:]))
@@ -654,10 +747,14 @@ def read_markdown(
     "The way back: the blocks that a truth describes. Theorems and captions come back as paragraphs."
     out = []
     for part in re.split(r'\n{2,}', text.strip()):
-        if part.startswith(('\\[','\\begin{tabular}')): out.append(Block('math' if part[1]=='[' else 'table', (Atom(part, part),))); continue
-        if m := re.match(r'(#{1,4}) +(.*)', part, re.S): out.append(Block('heading', _read_inline(m[2]), len(m[1]))); continue
+        if part.startswith(('\\[','\\begin{tabular}')):
+            out.append(Block('math' if part[1]=='[' else 'table', (Atom(part, part),))); continue
+        if m := re.match(r'(#{1,4}) +(.*)', part, re.S):
+            out.append(Block('heading', _read_inline(m[2]), len(m[1]))); continue
         lines = part.split('\n')
         if all(re.match(r' *(?:-|\d+\.) ', l) for l in lines):
-            for l in lines: m = re.match(r'( *)(-|\d+\.) +(.*)', l); out.append(Block('item', _read_inline(m[3]), len(m[1])//4, m[2]))
+            for l in lines:
+                m = re.match(r'( *)(-|\d+\.) +(.*)', l)
+                out.append(Block('item', _read_inline(m[3]), len(m[1])//4, m[2]))
         elif part: out.append(Block('paragraph', _read_inline(part)))
     return out
