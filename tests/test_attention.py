@@ -141,9 +141,9 @@ def test_old_configurations_still_crop():
 
 
 def test_benchmark_runs(tmp_path):
-    "A tiny network, one process for each way; what CUDA adds is tried where there is one."
+    "A tiny network, one way: every other is one more process."
     out = tmp_path/'b.jsonl'
-    status,stdout,err = finish(start('tests/bench_attention.py', '--micro', '--sizes', 64, '--rounds', 1, '--backward', '--ways', 'hf-eager', 'tiles', '--out', out))
+    status,stdout,err = finish(start('tests/bench_attention.py', '--micro', '--sizes', 64, '--rounds', 1, '--backward', '--ways', 'tiles', '--out', out))
     assert status==0, err
     first,row = map(json.loads, out.read_text().split('\n')[:2])
-    assert first['cpu'] and row['ways']['tiles']['kernels'] and row['ways']['tiles']['memory']>0 and 'error' not in row['ways']['hf-eager']
+    assert first['cpu'] and row['ways']['tiles']['kernels'] and row['ways']['tiles']['memory']>0
