@@ -26,10 +26,11 @@ runtime: $(VENV)/.runtime
 setup: $(VENV)/.dev
 
 # System packages: fonts for variety, pictograms and their names, Chromium for the browser tests, poppler and Tesseract
-# to compare with, Slurm for the cluster test.
+# to compare with, Slurm for the cluster test, TeX for pages from LaTeX sources.
 APT := fonts-dejavu fonts-liberation fonts-lmodern fonts-noto-cjk fonts-wqy-microhei fonts-arphic-uming fonts-arphic-ukai \
   fonts-noto-color-emoji unicode-cldr-core chromium chromium-driver poppler-utils tesseract-ocr tesseract-ocr-chi-sim \
-  slurm-wlm munge
+  slurm-wlm munge texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-latex-extra \
+  texlive-xetex texlive-lang-chinese latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp
 system:
 	@sh tools/system.sh $(APT)
 

@@ -11,5 +11,6 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 fi
 echo "Without them: fonts-* - drawn text has fewer faces; fonts-noto-color-emoji, unicode-cldr-core - no scenes;"
 echo "chromium - browser tests are skipped; slurm-wlm, munge - the test on Slurm is skipped;"
+echo "texlive-*, lmodern, latex-cjk-* - no pages from LaTeX sources, and their tests are skipped;"
 echo "poppler-utils, tesseract-ocr - the comparisons with the paper's way and with Tesseract are skipped."
 exit 0
