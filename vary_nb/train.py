@@ -7,7 +7,7 @@ __all__ = ['TrainConfig', 'evaluate', 'save_checkpoint', 'load_checkpoint', 'hea
            'Accident', 'accident', 'sharded', 'machine', 'feeding', 'setup', 'whole', 'optimiser_states',
            'resume_shards', 'save', 'read_held_out', 'take_step', 'train', 'main']
 
-# %% ../nbs/31_train.ipynb #e91c3df5
+# %% ../nbs/31_train.ipynb #a9a89a96
 import argparse, dataclasses, json, math, os, platform, shutil, signal, subprocess, sys, time
 from collections import Counter
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from .loss import TrainStep, means
 from .model.vary import build, load
 from .optim import Average, fast_bf16, freeze, optimisers, parse_rates, schedule, set_rates
 
-# %% ../nbs/31_train.ipynb #98dd02d7
+# %% ../nbs/31_train.ipynb #b7f9daac
 @dataclass
 class TrainConfig:
     "Everything a training run depends on."
@@ -111,7 +111,7 @@ class TrainConfig:
     )->int: # in a batch of one process
         return max(self.least, self.tokens//(level[0]*level[1]))
 
-# %% ../nbs/31_train.ipynb #09b0ea37
+# %% ../nbs/31_train.ipynb #08cd926f
 @torch.no_grad()
 def evaluate(
     model, processor,  # as from `load`
@@ -132,7 +132,7 @@ def evaluate(
         out[f'cer_{lang}'] = cer([got[i] for i in rows], [truth[i] for i in rows])
     return out | dict(readings=[[truth[i], got[i]] for i in range(min(3, len(truth)))])
 
-# %% ../nbs/31_train.ipynb #6046b8ee
+# %% ../nbs/31_train.ipynb #8d97f2e2
 def save_checkpoint(
     folder,       # where
     step:TrainStep, # the model and its heads
@@ -177,7 +177,7 @@ def load_checkpoint(
         for g,mine in zip(o.param_groups, ours): g.update(mine)
     return json.loads((Path(folder)/'train.json').read_text())
 
-# %% ../nbs/31_train.ipynb #c44457a7
+# %% ../nbs/31_train.ipynb #2124fd30
 def header(
     cfg:TrainConfig, # the settings
     **more,          # anything worth knowing
@@ -204,7 +204,7 @@ def read_log(
             if i<len(lines)-1: raise BadInput(f'{path}: line {i+1} is not JSON') from None
     return out
 
-# %% ../nbs/31_train.ipynb #de0aeaab
+# %% ../nbs/31_train.ipynb #f0425fb4
 class Log:
     "One line of JSON to a file, one readable line to standard error."
     def __init__(self,
@@ -250,7 +250,7 @@ def agree(
     if acc.num_processes==1: return list(map(float, values))
     return acc.gather(torch.tensor([values], device=acc.device, dtype=torch.float64)).amax(0).tolist()
 
-# %% ../nbs/31_train.ipynb #7d07f688
+# %% ../nbs/31_train.ipynb #207be9e8
 class Accident(RuntimeError): "A loss that no step should follow; the batch is on disk."
 
 def accident(
@@ -265,7 +265,7 @@ def accident(
     usual[0] += 1; usual[1] += (loss-usual[1])*max(.05, 1/usual[0])
     return ''
 
-# %% ../nbs/31_train.ipynb #ad47ffd9
+# %% ../nbs/31_train.ipynb #c2feb174
 def sharded(acc): # Accelerator
     "Are the weights or the optimiser's states spread over processes?"
     return acc.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -339,7 +339,7 @@ def setup(
         accumulate=acc.gradient_accumulation_steps, workers=r.feed.pool._max_workers if r.feed.pool else 0))
     return r
 
-# %% ../nbs/31_train.ipynb #f7a41a7d
+# %% ../nbs/31_train.ipynb #15c1bc52
 @contextmanager
 def whole(
     r,            # from `setup`; all processes call this
@@ -391,7 +391,7 @@ def read_held_out(
     worse,cer = agree(r.acc, *((0., scores[-1]) if scores else (0., 0.)))
     if s['best'] is None or (-top, cer)<tuple(s['best']): s['best'] = [-top, cer]; save(r, 'best') # a later level beats any reading of an earlier one
 
-# %% ../nbs/31_train.ipynb #037ae020
+# %% ../nbs/31_train.ipynb #6185ed3f
 def take_step(
     r,            # from `setup`
     k:int,        # the level
@@ -466,7 +466,7 @@ def train(
     finally: r.feed.close(); stop.restore(); [t.finish() for t in acc.trackers]
     return r.log.rows
 
-# %% ../nbs/31_train.ipynb #d01f5bd8
+# %% ../nbs/31_train.ipynb #f40d9c2f
 def main(argv=None)->int:
     "The command line: every field of TrainConfig is an option."
     ap = argparse.ArgumentParser('vary-nb train', description='Train a Vary-tiny. A run that was interrupted goes on when started again with the same --out.',
