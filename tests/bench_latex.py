@@ -21,7 +21,7 @@ import numpy as np
 from vary_nb.core import Skip, rng
 from vary_nb.data import latexpages, pdf, typeset
 
-WAYS = {'en': ('article','ieee','acm'), 'zh': ('ctex','ctex-2','cjk-song')}
+WAYS = {'en': ('article','koma','ieee','acm'), 'zh': ('ctex','ctex-2','cjk-song')}
 
 
 def cpu():
@@ -111,14 +111,16 @@ def main():
     ap.add_argument('--seed', type=int, default=0)
     ap.add_argument('--label', default='', help='what was measured, for the log')
     ap.add_argument('--out', type=Path, help='append to this file of JSON lines')
-    a = ap.parse_args(); results = []
-    for lang in a.lang.split(','):
-        if a.sources: results.append(dict(what=a.label or 'sources', lang=lang, **real(a.sources, lang, a.pages, a.seed)))
-        else: results += [dict(what=a.label or 'own text', lang=lang, **speed(n, a.pages, a.rounds, a.sample)) for n in WAYS[lang]]
-    for r in results: print(json.dumps(r, ensure_ascii=False))
-    if a.out:
+    a = ap.parse_args()
+    def say(r):
+        print(json.dumps(r, ensure_ascii=False), flush=True)
+        if not a.out: return
         a.out.parent.mkdir(parents=True, exist_ok=True); new = not a.out.exists()
-        with a.out.open('a') as f: f.writelines(json.dumps(r, ensure_ascii=False)+'\n' for r in [machine()]*new+results)
+        with a.out.open('a') as f: f.writelines(json.dumps(x, ensure_ascii=False)+'\n' for x in [machine()]*new+[r])
+    for lang in a.lang.split(','):
+        if a.sources: say(dict(what=a.label or 'sources', lang=lang, **real(a.sources, lang, a.pages, a.seed)))
+        else:
+            for n in WAYS[lang]: say(dict(what=a.label or 'own text', lang=lang, **speed(n, a.pages, a.rounds, a.sample)))
 
 
 if __name__=='__main__': main()
