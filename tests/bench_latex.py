@@ -120,7 +120,11 @@ def main():
     for lang in a.lang.split(','):
         if a.sources: say(dict(what=a.label or 'sources', lang=lang, **real(a.sources, lang, a.pages, a.seed)))
         else:
-            for n in WAYS[lang]: say(dict(what=a.label or 'own text', lang=lang, **speed(n, a.pages, a.rounds, a.sample)))
+            rows = []
+            for n in WAYS[lang]: rows.append(speed(n, a.pages, a.rounds, a.sample)); say(dict(what=a.label or 'own text', lang=lang, **rows[-1]))
+            total = {k: sum(r[k] for r in rows) for k in ('plain_ms','typeset_ms','ours_ms')}
+            say(dict(what='as many pages of each', lang=lang, templates=WAYS[lang], times_typeset=round(total['plain_ms']/total['typeset_ms'], 1),
+                     times=round(total['plain_ms']/total['ours_ms'], 1)))
 
 
 if __name__=='__main__': main()

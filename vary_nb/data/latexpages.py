@@ -6,7 +6,7 @@
 __all__ = ['POINT', 'own_blocks', 'words', 'agreement', 'columns', 'whole', 'page_truth', 'rows', 'strip_box', 'strip', 'paper',
            'chosen', 'made', 'picture', 'LatexPages']
 
-# %% ../../nbs/14c_latexpages.ipynb #4dfbf299
+# %% ../../nbs/14c_latexpages.ipynb #b73113c0
 import re, unicodedata, warnings
 from collections import Counter
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .documents import label
 from .latex import Atom, Block, markdown, read_blocks
 from .typeset import TEMPLATES, lacking, parts, typeset
 
-# %% ../../nbs/14c_latexpages.ipynb #d69af440
+# %% ../../nbs/14c_latexpages.ipynb #831de242
 _SHAPES = (r'x_{%d}', r'\alpha^{%d}', r'\frac{n}{%d}', r'f(x)=%dx', r'\sum_{i=1}^{%d} a_i', r'|y|\le %d', r'\sqrt{%d+z}')
 _NOUNS = dict(en='boats winter total north harbour mean'.split(), zh='船只 冬季 合计 北方 港口 均值'.split())
 _ATOM = re.compile(r'[“‘（《〈【]*[\u4e00-\u9fff][。，、；：？！”’）》〉】]*|[^\s\u4e00-\u9fff]+')
@@ -67,7 +67,7 @@ def own_blocks(
         else: out.append(Block(kind, _words(r, text(500), True)))
     return out
 
-# %% ../../nbs/14c_latexpages.ipynb #74952dec
+# %% ../../nbs/14c_latexpages.ipynb #2da5b488
 _WORD = re.compile('[^\\W\\d_\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]{3,}|[\u4e00-\u9fff]')
 _MATH = re.compile(r'\\\[.*?\\\]|\\\(.*?\\\)', re.S)
 _TABULAR = re.compile(r'\\(?:begin|end)\{tabular\}(?:\{[^{}]*\})?|\\multicolumn\{\d+\}\{[^{}]*\}|\\cline\{[^}]*\}|\\[a-zA-Z]+')
@@ -101,7 +101,7 @@ def agreement(
     n = sum(want.values()); found = n-sum(lost.values())
     return found/max(1, n) if n else 1., found/max(1, found+more)
 
-# %% ../../nbs/14c_latexpages.ipynb #4432bec5
+# %% ../../nbs/14c_latexpages.ipynb #fe0ffc81
 POINT = 72/72.27/65536    # points of PDF in TeX's smallest unit
 
 def columns(
@@ -138,7 +138,7 @@ def page_truth(
     if precision<least: raise Skip('words too many', f'precision {precision:.3f}')
     return md, recall, precision
 
-# %% ../../nbs/14c_latexpages.ipynb #27de7404
+# %% ../../nbs/14c_latexpages.ipynb #e2f81953
 def rows(
     run,    # a `Run`
     k:int,  # page
@@ -187,7 +187,7 @@ def strip_box(
     if not len(ys): raise Skip('nothing is drawn')
     return lines[i:j], ((ox+xs[0])/zoom, (oy+top+ys[0])/zoom, (ox+xs[-1]+1)/zoom, (oy+top+ys[-1]+1)/zoom)
 
-# %% ../../nbs/14c_latexpages.ipynb #0153e90b
+# %% ../../nbs/14c_latexpages.ipynb #49f3d7d6
 def _inside(cells, box):
     "Which glyphs have their middle in a box."
     x,y = (cells[:,1]+cells[:,3])/2,cells[:,4]-.3*(cells[:,4]-cells[:,2]); x0,y0,x1,y1 = box
@@ -235,7 +235,7 @@ def strip(
     im,g = mount(im, g, size, r)
     return im, md, g.round().astype(np.int32)
 
-# %% ../../nbs/14c_latexpages.ipynb #486e51f7
+# %% ../../nbs/14c_latexpages.ipynb #1e6cbf18
 _DENSE = {('en',1): 750, ('en',2): 1200, ('zh',1): 1700, ('zh',2): 2600}     # atoms on a page at most, by language and columns
 
 @lru_cache(64)
@@ -281,7 +281,7 @@ def made(
     if isinstance(engine._runs[k], Skip): raise engine._runs[k]
     return engine._runs[k]
 
-# %% ../../nbs/14c_latexpages.ipynb #b9e61aa8
+# %% ../../nbs/14c_latexpages.ipynb #6a8a3a6f
 def picture(
     page,             # of a PDF
     side:int=1024,    # the longer side, pixels
@@ -295,7 +295,7 @@ def picture(
     g[:,1:] *= im.info['zoom']; im,g = mount(im, g, size)
     return im, g.round().astype(np.int32) if glyphs else None
 
-# %% ../../nbs/14c_latexpages.ipynb #5ecf92b6
+# %% ../../nbs/14c_latexpages.ipynb #71920f91
 class LatexPages:
     "Pages typeset from LaTeX sources, or crops of a few of their lines, with mathpix-markdown as truth."
     native = True             # TeX and a PDF library at work: see `Guard`
