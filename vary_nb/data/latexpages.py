@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['POINT', 'own_blocks', 'words', 'agreement', 'columns', 'whole', 'page_truth', 'rows', 'strip_box', 'strip', 'paper',
-           'chosen', 'made', 'picture', 'LatexPages']
+           'chosen', 'made', 'picture', 'usable', 'LatexPages']
 
-# %% ../../nbs/14c_latexpages.ipynb #b73113c0
+# %% ../../nbs/14c_latexpages.ipynb #d8ff1e82
 import re, unicodedata, warnings
 from collections import Counter
 from functools import lru_cache
@@ -20,10 +20,11 @@ from .corpus import Corpus
 from .crops import mount
 from .documents import label
 from .latex import Atom, Block, markdown, read_blocks
-from .typeset import TEMPLATES, lacking, parts, typeset
+from .typeset import HOWTO, TEMPLATES, lacking, parts, typeset
 
-# %% ../../nbs/14c_latexpages.ipynb #831de242
-_SHAPES = (r'x_{%d}', r'\alpha^{%d}', r'\frac{n}{%d}', r'f(x)=%dx', r'\sum_{i=1}^{%d} a_i', r'|y|\le %d', r'\sqrt{%d+z}')
+# %% ../../nbs/14c_latexpages.ipynb #cf78ff63
+_SHAPES = (r'x_{%d}', r'\alpha^{%d}', r'\frac{n}{%d}', r'f(x)=%dx', r'\sum_{i=1}^{%d} a_i', r'|y|\le %d',
+           r'\sqrt{%d+z}')
 _NOUNS = dict(en='boats winter total north harbour mean'.split(), zh='船只 冬季 合计 北方 港口 均值'.split())
 _ATOM = re.compile(r'[“‘（《〈【]*[\u4e00-\u9fff][。，、；：？！”’）》〉】]*|[^\s\u4e00-\u9fff]+')
 
@@ -31,7 +32,7 @@ def _words(r, text, maths):
     "Atoms of plain text, with a formula or something bold now and then."
     out = []
     for m in _ATOM.finditer(re.sub(r'[\\^~<>|"*`_#$&{}%\[\]]|[^ -~\u4e00-\u9fff，。、；：？！“”‘’（）《》—–]', '', text)):
-        w,zh = m[0],m[0][-1]>'\u2e7f'; space = bool(out) and not zh; bold = maths and r.random()<.02
+        w,zh = m[0],max(m[0])>'\u2e7f'; space = bool(out) and not zh; bold = maths and r.random()<.02
         out.append(Atom(rf'\textbf{{{w}}}', f'**{w}**', space) if bold else Atom(w, w, space))
         if maths and r.random()<.03:
             f = rf'\({_formula(r)}\)'; out.append(Atom(f, f, not zh))
@@ -42,7 +43,8 @@ def _formula(r): return _SHAPES[int(r.integers(len(_SHAPES)))]%r.integers(2, 40)
 def _table(r, lang):
     "A small table with numbers."
     n = int(r.integers(2, 5)); names = lambda k: [_NOUNS[lang][int(i)] for i in r.integers(len(_NOUNS[lang]), size=k)]
-    rows = [names(n)]+[names(1)+[f'{v/10:.1f}' for v in r.integers(1000, size=n-1)] for _ in range(int(r.integers(2, 6)))]
+    rows = [names(n)]
+    for _ in range(int(r.integers(2, 6))): rows.append(names(1)+[f'{v/10:.1f}' for v in r.integers(1000, size=n-1)])
     head,*rest = (r' & '.join(row)+r' \\' for row in rows)
     return rf"\begin{{tabular}}{{l{'r'*(n-1)}}} \hline {head} \hline {' '.join(rest)} \hline \end{{tabular}}"
 
@@ -58,19 +60,22 @@ def own_blocks(
     for k in range(n):
         kind = 'heading' if k%9==0 else ['paragraph']*5+['math','item','table']
         kind = kind if isinstance(kind, str) else kind[int(r.integers(len(kind)))]
-        if kind=='math': out.append(Block(kind, one(rf'\[ {_formula(r)} = {_formula(r)} + \int_0^1 {_formula(r)}\,dx \]')))
+        if kind=='math':
+            out.append(Block(kind, one(rf'\[ {_formula(r)} = {_formula(r)} + \int_0^1 {_formula(r)}\,dx \]')))
         elif kind=='table': out.append(Block(kind, one(_table(r, lang))))
         elif kind=='item':
             marks = (['-']*3, ['1.','2.','3.'])[int(r.integers(2))]
             out += [Block(kind, _words(r, text(120), True), 0, m) for m in marks]
-        elif kind=='heading': out.append(Block(kind, _words(r, f'{k//9+1} {text(45)}', False)[:8], 1+int(r.integers(3))))
+        elif kind=='heading':
+            out.append(Block(kind, _words(r, f'{k//9+1} {text(45)}', False)[:8], 1+int(r.integers(3))))
         else: out.append(Block(kind, _words(r, text(500), True)))
     return out
 
-# %% ../../nbs/14c_latexpages.ipynb #2da5b488
+# %% ../../nbs/14c_latexpages.ipynb #3d36be3a
 _WORD = re.compile('[^\\W\\d_\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]{3,}|[\u4e00-\u9fff]')
 _MATH = re.compile(r'\\\[.*?\\\]|\\\(.*?\\\)', re.S)
-_TABULAR = re.compile(r'\\(?:begin|end)\{tabular\}(?:\{[^{}]*\})?|\\multicolumn\{\d+\}\{[^{}]*\}|\\cline\{[^}]*\}|\\[a-zA-Z]+')
+_TABULAR = re.compile(r'\\(?:begin|end)\{tabular\}(?:\{[^{}]*\})?|\\multicolumn\{\d+\}\{[^{}]*\}|\\cline\{[^}]*\}|'
+                      r'\\[a-zA-Z]+')
 def _fold(s):
     "Small letters without ligatures; Greek is part of formulas."
     return s.lower() if s.isascii() else re.sub('[\u0370-\u03ff]', ' ', unicodedata.normalize('NFKC', s).casefold())
@@ -79,7 +84,8 @@ def words(
     md:str, # markdown of a page
 )->tuple: # Counter of words, the letters of its formulas, words of one and two letters
     "What should be on a page."
-    maths = ' '.join(_MATH.findall(md)); text = re.sub(r'\\([^\w\s])', r'\1', _MATH.sub(' ', md).replace(r'\*', ' ').replace('\\\\', ' '))
+    maths = ' '.join(_MATH.findall(md))
+    text = re.sub(r'\\([^\w\s])', r'\1', _MATH.sub(' ', md).replace(r'\*', ' ').replace('\\\\', ' '))
     letters = re.sub('[^A-Za-z\u4e00-\u9fff]', '', maths)+' '+re.sub('[^A-Za-z]', '', re.sub(r'\\[a-z]+', '', maths))
     text = _fold(_TABULAR.sub(' ', text.replace('*', '').replace('`', '')))
     return Counter(_WORD.findall(text)), _fold(letters), set(re.findall(r'\b[a-z]{1,2}\b', text))
@@ -101,7 +107,7 @@ def agreement(
     n = sum(want.values()); found = n-sum(lost.values())
     return found/max(1, n) if n else 1., found/max(1, found+more)
 
-# %% ../../nbs/14c_latexpages.ipynb #fe0ffc81
+# %% ../../nbs/14c_latexpages.ipynb #3f4ec5fd
 POINT = 72/72.27/65536    # points of PDF in TeX's smallest unit
 
 def columns(
@@ -138,7 +144,7 @@ def page_truth(
     if precision<least: raise Skip('words too many', f'precision {precision:.3f}')
     return md, recall, precision
 
-# %% ../../nbs/14c_latexpages.ipynb #e2f81953
+# %% ../../nbs/14c_latexpages.ipynb #b485b6c1
 def rows(
     run,    # a `Run`
     k:int,  # page
@@ -180,14 +186,15 @@ def strip_box(
     room = lambda l: (max(12, l[:,3].max()*POINT+5), max(7, l[:,4].max()*POINT+5))
     y0 = base[i-1] if above else base[i]-room(lines[i])[0]; y1 = base[j] if below else base[j-1]+room(lines[j-1])[1]
     im = pdf.page_pixels(page, zoom=zoom, clip=(x0-(gap if right else 30), y0, x1+(30 if right else gap), y1))
-    ink = np.asarray(im.convert('L'))<160; ox,oy = im.info['origin']; row = lambda y: int(np.clip(y*zoom-oy, 0, len(ink)))
+    ink = np.asarray(im.convert('L'))<160; ox,oy = im.info['origin']
+    row = lambda y: int(np.clip(y*zoom-oy, 0, len(ink)))
     top = _band(ink[:row(base[i])].any(1)) if above else 0
     end = row(base[j-1])+_band(ink[row(base[j-1]):].any(1)) if below else len(ink)
     ys,xs = (np.flatnonzero(ink[top:end].any(axis)) for axis in (1,0))
     if not len(ys): raise Skip('nothing is drawn')
     return lines[i:j], ((ox+xs[0])/zoom, (oy+top+ys[0])/zoom, (ox+xs[-1]+1)/zoom, (oy+top+ys[-1]+1)/zoom)
 
-# %% ../../nbs/14c_latexpages.ipynb #49f3d7d6
+# %% ../../nbs/14c_latexpages.ipynb #ce78a3b5
 def _inside(cells, box):
     "Which glyphs have their middle in a box."
     x,y = (cells[:,1]+cells[:,3])/2,cells[:,4]-.3*(cells[:,4]-cells[:,2]); x0,y0,x1,y1 = box
@@ -217,9 +224,11 @@ def strip(
     size=None,        # (height, width) of the picture; None: as large as the lines
 )->tuple: # (picture, markdown, glyphs)
     "A picture of a few lines, or of a piece of one, and exactly their truth."
-    marks,box = strip_box(run, k, page, r, count); lines = [l for l in pdf.page_lines(page, True) if l.glyphs is not None]
-    cells = np.concatenate([l.glyphs for l in lines]); where = np.repeat([l.size for l in lines], [len(l.glyphs) for l in lines])
-    seen = _inside(cells, box); height = float(np.median(where[seen])) if seen.any() else 10.; zoom = r.uniform(*px)/height
+    marks,box = strip_box(run, k, page, r, count); lines = pdf.page_lines(page, True)
+    cells = np.concatenate([l.glyphs for l in lines])
+    where = np.repeat([l.size for l in lines], [len(l.glyphs) for l in lines])
+    seen = _inside(cells, box); height = float(np.median(where[seen])) if seen.any() else 10.
+    zoom = r.uniform(*px)/height
     if size:
         room = np.array([size[1]-3, size[0]-3]); fits = lambda z: box[2]-box[0]<room[0]/z and box[3]-box[1]<room[1]/z
         zoom = zoom if fits(zoom) else min(zoom, max(px[0]/height, min(room/(box[2]-box[0], box[3]-box[1]))))
@@ -235,8 +244,8 @@ def strip(
     im,g = mount(im, g, size, r)
     return im, md, g.round().astype(np.int32)
 
-# %% ../../nbs/14c_latexpages.ipynb #1e6cbf18
-_DENSE = {('en',1): 750, ('en',2): 1200, ('zh',1): 1700, ('zh',2): 2600}     # atoms on a page at most, by language and columns
+# %% ../../nbs/14c_latexpages.ipynb #65879c92
+_DENSE = {('en',1): 750, ('en',2): 1200, ('zh',1): 1700, ('zh',2): 2600}     # atoms on a page at most
 
 @lru_cache(64)
 def paper(
@@ -281,7 +290,7 @@ def made(
     if isinstance(engine._runs[k], Skip): raise engine._runs[k]
     return engine._runs[k]
 
-# %% ../../nbs/14c_latexpages.ipynb #6a8a3a6f
+# %% ../../nbs/14c_latexpages.ipynb #50edb7c2
 def picture(
     page,             # of a PDF
     side:int=1024,    # the longer side, pixels
@@ -291,11 +300,29 @@ def picture(
     "A whole page as a picture."
     h,w = page.rect.height,page.rect.width; zoom = min(size[0]/h, size[1]/w)*.999 if size else side/max(h, w)
     im = pdf.page_pixels(page, zoom=zoom); none = np.zeros((0,5), np.float32)
-    g = np.concatenate([none]+[l.glyphs for l in pdf.page_lines(page, True) if l.glyphs is not None]) if glyphs else none
+    g = np.concatenate([none]+[l.glyphs for l in pdf.page_lines(page, True)]) if glyphs else none
     g[:,1:] *= im.info['zoom']; im,g = mount(im, g, size)
     return im, g.round().astype(np.int32) if glyphs else None
 
-# %% ../../nbs/14c_latexpages.ipynb #71920f91
+# %% ../../nbs/14c_latexpages.ipynb #960ec15c
+def usable(
+    templates,    # a name, names, or None: all of the language
+    lang:str,     # en or zh
+    skipped:dict, # learns {template: what it lacks}
+)->list: # of names
+    "The templates of a language that this machine can typeset."
+    known = [n for n,t in TEMPLATES.items() if t.lang==lang]
+    names = known if templates is None else [templates] if isinstance(templates, str) else list(templates)
+    for name in names:
+        if name not in known:
+            raise BadInput(f"LatexPages: template {name!r} is none for {lang}; choose from {', '.join(known)}")
+    lost = {f'template {n}': f'lacks {why}' for n in names if (why := lacking(TEMPLATES[n]))}; skipped |= lost
+    if len(lost)==len(names):
+        why = '; '.join(f'{a} {b}' for a,b in lost.items())
+        raise BadInput(f'LatexPages: no template is complete ({why}): {HOWTO}')
+    return [n for n in names if f'template {n}' not in lost]
+
+# %% ../../nbs/14c_latexpages.ipynb #f8887650
 class LatexPages:
     "Pages typeset from LaTeX sources, or crops of a few of their lines, with mathpix-markdown as truth."
     native = True             # TeX and a PDF library at work: see `Guard`
@@ -306,7 +333,7 @@ class LatexPages:
         mode:str='page',      # page, or lines: a crop of some lines
         seed:int=0,
         n:int=1_000_000,      # the length that the engine gives itself
-        pages:int=64,         # of one run of TeX
+        pages:int=128,        # of one run of TeX
         side:int=1024,        # the longer side of whole pages, pixels
         size=None,            # (height, width) of every picture; None: as large as it is
         lines=(1,4),          # fewest and most lines of a crop
@@ -316,19 +343,14 @@ class LatexPages:
     ):
         if mode not in ('page','lines'): raise BadInput(f"LatexPages: mode={mode!r}; choose 'page' or 'lines'")
         if lang not in ('en','zh'): raise BadInput(f"LatexPages: lang={lang!r}; choose 'en' or 'zh'")
-        names = [n for n,t in TEMPLATES.items() if t.lang==lang] if templates is None else [templates] if isinstance(templates, str) else list(templates)
-        for name in names:
-            if name not in TEMPLATES or TEMPLATES[name].lang!=lang:
-                raise BadInput(f"LatexPages: template {name!r} is none for {lang}; choose from {', '.join(k for k,t in TEMPLATES.items() if t.lang==lang)}")
-        self.skipped = {}; lost = {name: why for name in names if (why := lacking(TEMPLATES[name]))}
-        self.templates = [name for name in names if name not in lost]; self.skipped |= {f'template {a}': f'lacks {b}' for a,b in lost.items()}
-        if not self.templates: raise BadInput(f"LatexPages: no template is complete: {'; '.join(f'{a} lacks {b}' for a,b in lost.items())}; run make system")
+        self.skipped = {}; self.templates = usable(templates, lang, self.skipped)
         self.docs = list_documents(sources, self.skipped) if sources else []
-        if sources and not self.docs: raise BadInput(f"LatexPages: no readable source; {'; '.join(map(str, self.skipped.values()))[:400]}")
-        if self.skipped: warnings.warn(f'LatexPages leaves out {len(self.skipped)}: {"; ".join(f"{a}: {b}" for a,b in self.skipped.items())[:500]}', stacklevel=2)
-        self.lang,self.mode,self.seed,self.n,self.pages,self.side,self.size = lang,mode,seed,n,pages,side,size and tuple(size)
-        self.lines,self.text_px,self.glyphs,self.each = tuple(lines),tuple(text_px),glyphs,crops if mode=='lines' else 1
-        self._runs = {}
+        why = '; '.join(f'{a}: {b}' for a,b in self.skipped.items())[:500]
+        if sources and not self.docs: raise BadInput(f'LatexPages: no readable source; {why}')
+        if self.skipped: warnings.warn(f'LatexPages leaves out {len(self.skipped)}: {why}', stacklevel=2)
+        self.lang,self.mode,self.seed,self.n,self.pages,self.side = lang,mode,seed,n,pages,side
+        self.size,self.lines,self.text_px,self.glyphs = size and tuple(size),tuple(lines),tuple(text_px),glyphs
+        self.each,self._runs = crops if mode=='lines' else 1,{}
     def __len__(self): return self.n
     def __getstate__(self): return {**self.__dict__, '_runs':{}}
     def where(self, i): return i//(self.pages*self.each), i//self.each%self.pages
@@ -340,7 +362,8 @@ class LatexPages:
         if self.mode=='lines': im,md,g = strip(run, j, doc[j], r, self.lines, self.text_px, self.size)
         else: im,g = picture(doc[j], self.side, self.size, self.glyphs)
         first = int(np.searchsorted(run.starts, run.pages[j][0,0], 'right'))-1
-        meta = dict(source=origin[run.kept[first]], template=template, run=k, page=j+1, recall=round(recall, 4), precision=round(precision, 4))
+        meta = dict(source=origin[run.kept[first]], template=template, run=k, page=j+1,
+                    recall=round(recall, 4), precision=round(precision, 4))
         if i==k*self.pages*self.each: meta['left_out'] = dict(Counter(why for _,why,_ in run.left_out))
         return Sample([im], [('',md)], 'latex', self.lang, meta, g)
     def run(self, k): return made(self, k)

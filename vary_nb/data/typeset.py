@@ -7,7 +7,7 @@ __all__ = ['FONTS', 'ENGLISH', 'CHINESE', 'TEMPLATES', 'MARKS', 'PACKAGES', 'NEE
            'preamble', 'tex_env', 'limited', 'tex_version', 'lacking', 'make_format', 'balanced', 'refused', 'body',
            'Run', 'typeset', 'parts']
 
-# %% ../../nbs/14b_typeset.ipynb #3841505a
+# %% ../../nbs/14b_typeset.ipynb #3bb6078c
 import os, re, shutil, signal, subprocess, tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ..core import BadInput, Skip, atomic_path, sha256
 from .corpus import Font, find_fonts, missing
 from .files import cache_dir
 
-# %% ../../nbs/14b_typeset.ipynb #8ae71a04
+# %% ../../nbs/14b_typeset.ipynb #462f39d5
 @dataclass(frozen=True)
 class Template:
     "A look: all that stands before the text, as data."
@@ -65,7 +65,7 @@ ENGLISH = (
     ('acm', 'acmart', 'sigconf,nonacm', 'lm', '', 2, 'en', 'pdflatex', 'empty', r'\AtBeginDocument{\twocolumn}'),
     ('acm-small', 'acmart', 'acmsmall,nonacm', 'lm'))
 
-# %% ../../nbs/14b_typeset.ipynb #b256bfbb
+# %% ../../nbs/14b_typeset.ipynb #7f8c2009
 _CTEX = ('zh', 'xelatex')
 CHINESE = (
     ('ctex', 'ctexart', 'a4paper', 'FandolSong', 'margin=2.8cm', 1, *_CTEX),
@@ -83,7 +83,7 @@ CHINESE = (
     ('cjk-kai-2', 'article', '11pt,a4paper,twocolumn', 'gkai', 'margin=1.8cm', 2, 'zh', 'pdflatex', 'plain'))
 TEMPLATES = {row[0]: Template(*row) for row in ENGLISH+CHINESE}
 
-# %% ../../nbs/14b_typeset.ipynb #5d7eeb1a
+# %% ../../nbs/14b_typeset.ipynb #c5f5b37e
 MARKS = r'''
 \newwrite\VNf \newbox\VNx
 \protected\def\VNm#1{\pdfsavepos\write\VNf{#1 \the\pdflastxpos\space\the\pdflastypos\space0 0}}
@@ -146,15 +146,15 @@ def preamble(
     else: out.append(r'\pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{} \pdfcompresslevel=1')
     return '\n'.join([*out, rf'\AtBeginDocument{{\pagestyle{{{t.style}}}}}', t.extra, MARKS])
 
-# %% ../../nbs/14b_typeset.ipynb #393e2475
+# %% ../../nbs/14b_typeset.ipynb #a43a814c
 def tex_env(
     folder, # of the run
 )->dict:
     "The environment of a TeX run: no dates, no private files, no paths beyond the folder."
     keep = {k: os.environ[k] for k in ('PATH','TEXMFCNF') if k in os.environ}
     return keep | dict(HOME=str(folder), TEXMFHOME=str(folder), XDG_CACHE_HOME=str(cache_dir()),
-                       TEXFORMATS=f"{cache_dir()/'tex'}:", openin_any='p', openout_any='p', shell_escape='f', MKTEXPK='0',
-                       MKTEXTFM='0', SOURCE_DATE_EPOCH='0', FORCE_SOURCE_DATE='1', max_print_line='2000', LC_ALL='C')
+                       TEXFORMATS=f"{cache_dir()/'tex'}:", openin_any='p', openout_any='p', shell_escape='f',
+                       MKTEXPK='0', MKTEXTFM='0', SOURCE_DATE_EPOCH='0', FORCE_SOURCE_DATE='1', max_print_line='2000', LC_ALL='C')
 
 def limited(
     command,            # a list of words
@@ -176,7 +176,7 @@ def limited(
         p.wait()
     return {-signal.SIGXCPU:'time limit', -signal.SIGXFSZ:'output limit'}.get(code, code)
 
-# %% ../../nbs/14b_typeset.ipynb #2cceab5d
+# %% ../../nbs/14b_typeset.ipynb #e3069710
 PACKAGES = ('texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-xetex '
             'texlive-lang-chinese latex-cjk-common latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp')
 NEEDS = dict(acmart='comment environ footmisc hyperxmp manyfoot totpages xstring', ctexart='xeCJK', ctexrep='xeCJK')
@@ -199,7 +199,8 @@ def lacking(
     tex_version('xelatex' if t.engine=='xelatex' else 'pdftex')
     text = FONTS.get(t.font, '')+t.extra+r'\usepackage{amsmath,amssymb,bm,graphicx,geometry}'
     packages = [n for names in re.findall(r'\\usepackage(?:\[[^]]*\])?\{([^}]*)\}', text) for n in names.split(',')]
-    want = [f'{t.cls}.cls', *(f'{p}.sty' for p in (*packages, *NEEDS.get(t.cls, '').split()))]+['CJKutf8.sty', f'{t.font}u4e.tfm']*(t.font in _GB)
+    want = [f'{t.cls}.cls', *(f'{p}.sty' for p in (*packages, *NEEDS.get(t.cls, '').split()))]
+    want += ['CJKutf8.sty', f'{t.font}u4e.tfm']*(t.font in _GB)
     lost = sorted(set(want)-set(tex_files(*want)))
     if t.lang=='zh' and not han_font(t.font): lost.append(f'the font {t.font}')
     return ', '.join(lost)
@@ -222,13 +223,18 @@ def make_format(
         with atomic_path(path) as tmp: shutil.copyfile(d/'f.fmt', tmp)
     return name
 
-# %% ../../nbs/14b_typeset.ipynb #420240d0
+# %% ../../nbs/14b_typeset.ipynb #57344d3f
 _INNER = r'\{(?:tabular|array|subarray|aligned|alignedat|gathered|split|[dr]?cases|smallmatrix|[pbBvV]?matrix)\}'
-_BAD = re.compile(r'\^\^|\\(?:(?:immediate|write|open(?:in|out)|read|input|include\w*|special|(?:cat|lc|uc|sf|math)code|(?:end)?csname|'
-                  r'[egx]?def|let|futurelet|loop|repeat|every\w+|output|shipout|(?:re)?newcommand|providecommand|(?:new|renew)environment|'
-                  r'usepackage|documentclass|pdf\w+|XeTeX\w+|VN\w*|batchmode|errorstopmode|nonstopmode|jobname|expandafter|the|meaning|'
-                  r'new(?:read|write|count|box|toks)|lstinputlisting|verbatiminput|scantokens|detokenize|after(?:group|assignment)|'
-                  r'insert|vsplit|global|makeat\w+|(?:begin|end)group|dump|noexpand|number|romannumeral|string)(?![a-zA-Z])|'
+_BAD = re.compile(
+    r'\^\^|\\(?:(?:immediate|write|open(?:in|out)|read|input|include\w*|special|(?:cat|lc|uc|sf|math)code|(?:end)?csname|'
+                  r'[egx]?def|let|futurelet|loop|repeat|every\w+|output|shipout|(?:re)?newcommand|providecommand|'
+                  r'(?:new|renew)environment|'
+                  r'usepackage|documentclass|pdf\w+|XeTeX\w+|VN\w*|batchmode|errorstopmode|'
+                  r'nonstopmode|jobname|expandafter|the|meaning|'
+                  r'new(?:read|write|count|box|toks)|lstinputlisting|verbatiminput|scantokens|detokenize|'
+                  r'after(?:group|assignment)|'
+                  r'insert|vsplit|global|makeat\w+|(?:begin|end)group|dump|noexpand|number|'
+                  r'romannumeral|string)(?![a-zA-Z])|'
                   rf'(?:begin|end)(?!{_INNER}|[a-zA-Z]))')
 
 def balanced(
@@ -255,7 +261,7 @@ def refused(
         if odd is not None: return 'braces do not close', odd[:60]
     if font and (lost := {c for c in missing(tex, font) if c>'\u2e7f'}): return 'no glyph', ''.join(sorted(lost))[:20]
 
-# %% ../../nbs/14b_typeset.ipynb #e7210f95
+# %% ../../nbs/14b_typeset.ipynb #0331293f
 def body(
     block,       # a `Block`
     start:int,   # the mark of its first atom
@@ -272,17 +278,18 @@ def body(
         gap = ' ' if a.space else '' if not zh else r'\VNg' if tex[:1]>'\u2e7f' and before>'\u2e7f' else r'\VNe'
         out.append(f'{gap}\\VNm{{{k}}}{tex}\\VNm{{-{k}}}' if len(tex)>24 or '\\(' in tex else f'{gap}\\VNm{{{k}}}{tex}')
         before = tex[-1:]
-    text = r'\leavevmode'+''.join(out)[len(' ' if atoms[0].space else r'\VNe' if zh else ''):].replace('\n', ' ')    # no mark between paragraphs
+    first = ' ' if atoms[0].space else r'\VNe' if zh else ''
+    text = r'\leavevmode'+''.join(out)[len(first):].replace('\n', ' ')                   # no mark between paragraphs
     if kind=='heading': return rf'\VNh{min(9, block.level)}{{{text}}}'
     if kind=='item': return rf"\VNi{block.level}{{{block.mark.replace('-', '$'+chr(92)+'bullet$')}}}{{{text}}}"
     return rf'\VNc{{{text}}}' if kind=='caption' else text+r'\par'
 
-# %% ../../nbs/14b_typeset.ipynb #252e119d
+# %% ../../nbs/14b_typeset.ipynb #2222cbdd
 @dataclass
 class Run:
     "What a run of TeX gave."
     pdf:bytes         # the document
-    pages:list        # for each page (n,5) int64: mark, x, y, height, depth; sp from the lower left, in order of shipout
+    pages:list        # of (n,5) int64: mark, x, y, height, depth; sp from the lower left, in the order of shipout
     width:float       # of a column, points of TeX
     starts:np.ndarray # the first mark of each block, and one more
     blocks:list       # those that were typeset
@@ -299,11 +306,12 @@ def _protocol(text, gone):
 
 def _once(blocks, t, most, breaks, seconds):
     "One run of TeX: (files, how it ended, first marks, {block: error})."
-    starts = np.cumsum([1]+[len(b.atoms) for b in blocks]); xe,cjk = t.engine=='xelatex',t.lang=='zh' and t.engine=='pdflatex'
+    starts = np.cumsum([1]+[len(b.atoms) for b in blocks]); xe = t.engine=='xelatex'; cjk = t.lang=='zh' and not xe
     last = r'\clearpage\end{CJK*}'*cjk+r'\end{document}'
     head = (preamble(t)+'\n')*xe+rf'\begin{{document}}\VNo\def\VNp{{{most}}}\def\VNz{{{last}}}'
     head += rf'\begin{{CJK*}}{{UTF8}}{{{t.font}}}\CJKindent'*cjk
-    lines = [r'\clearpage'*(k in breaks)+r'\VNq '+body(b, s, t.lang) for k,(b,s) in enumerate(zip(blocks, starts.tolist()))]
+    lines = [r'\clearpage'*(k in breaks)+r'\VNq '+body(b, s, t.lang)
+             for k,(b,s) in enumerate(zip(blocks, starts.tolist()))]
     with tempfile.TemporaryDirectory(prefix='vary-tex-') as d:
         d = Path(d); (d/'t.tex').write_text('\n'.join([head, *lines, last]), encoding='utf8')
         command = ['xelatex', *_FLAGS, 't.tex'] if xe else ['pdftex', *_FLAGS, f'-fmt={make_format(t)}', 't.tex']
@@ -314,7 +322,7 @@ def _once(blocks, t, most, breaks, seconds):
         k = int(m[1] or -1)-first; errors.setdefault(k if 0<=k<len(blocks) else -1, m[2][:100])
     return got, end, starts, errors
 
-# %% ../../nbs/14b_typeset.ipynb #7904b20a
+# %% ../../nbs/14b_typeset.ipynb #e8bcdb3e
 def typeset(
     blocks,              # of `Block`
     t:Template,
@@ -339,7 +347,8 @@ def typeset(
             if not end and not errors and got['pdf']: return ks, run
             why,named = end if isinstance(end, str) else 'TeX error',{k:e for k,e in errors.items() if k>=0}
             if named:
-                left.extend((ks[k], why, e) for k,e in named.items()); ks = [k for i,k in enumerate(ks) if i not in named]
+                left.extend((ks[k], why, e) for k,e in named.items())
+                ks = [k for i,k in enumerate(ks) if i not in named]
             elif len(ks)==1: left.append((ks[0], why, errors.get(-1, f'exit code {end}'))); break
             else:
                 (a,one),(b,two) = good(ks[:len(ks)//2]),good(ks[len(ks)//2:])
@@ -352,7 +361,7 @@ def typeset(
     left += [(ks[int(np.searchsorted(starts, m, 'right'))-1], 'higher than a page', '') for m in gone]
     return Run(got['pdf'], pages, width, starts, [blocks[k] for k in ks], ks, sorted(left), used)
 
-# %% ../../nbs/14b_typeset.ipynb #dcc0da53
+# %% ../../nbs/14b_typeset.ipynb #3cbdb8dd
 def parts(
     run:Run,
     marks,    # (n,) marks, in the order of reading; those below 0 are ignored
@@ -361,8 +370,9 @@ def parts(
     ids = marks[marks>0]
     if not len(ids): raise Skip('empty page')
     if (np.diff(ids)!=1).any():
-        gaps = np.nonzero(np.diff(ids)!=1)[0]                       # allowed where whole blocks were left out
-        if (np.diff(ids)[gaps]<1).any() or not np.isin(ids[gaps]+1, run.starts).all() or not np.isin(ids[gaps+1], run.starts).all():
+        gaps = np.nonzero(np.diff(ids)!=1)[0]
+        fine = np.isin(np.concatenate([ids[gaps]+1, ids[gaps+1]]), run.starts).all()
+        if not fine or (np.diff(ids)[gaps]<1).any():                # allowed where whole blocks were left out
             raise Skip('marks lost', str(ids[gaps][:5].tolist()))
     owner = np.searchsorted(run.starts, ids, 'right')-1; first = np.nonzero(np.diff(owner, prepend=-1))[0]; out = []
     for a,b in zip(first, [*first[1:], len(ids)]):
