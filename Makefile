@@ -29,8 +29,8 @@ setup: $(VENV)/.dev
 # to compare with, Slurm for the cluster test, TeX for pages from LaTeX sources.
 APT := fonts-dejavu fonts-liberation fonts-lmodern fonts-noto-cjk fonts-wqy-microhei fonts-arphic-uming fonts-arphic-ukai \
   fonts-noto-color-emoji unicode-cldr-core chromium chromium-driver poppler-utils tesseract-ocr tesseract-ocr-chi-sim \
-  slurm-wlm munge texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-latex-extra \
-  texlive-xetex texlive-lang-chinese latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp
+  slurm-wlm munge texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers \
+  texlive-xetex texlive-lang-chinese latex-cjk-common latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp
 system:
 	@sh tools/system.sh $(APT)
 
