@@ -7,7 +7,7 @@ from helpers import ROOT
 from vary_nb.core import BadInput, Skip
 from vary_nb.data.arxiv import decode, flatten, list_documents, read_source
 from vary_nb.data.formulas import formula
-from vary_nb.data.latex import KEEP, METHODS, Simplified, block_markdown, blocks, markdown, pandoc_tree, read_blocks, read_markdown, pandoc_tree
+from vary_nb.data.latex import KEEP, METHODS, Simplified, block_markdown, blocks, markdown, pandoc_tree, read_blocks, read_markdown
 
 def cpu(): t = os.times(); return t.user+t.system+t.children_user+t.children_system   # this process and pandoc
 
