@@ -7,7 +7,7 @@ __all__ = ['FONTS', 'ENGLISH', 'CHINESE', 'TEMPLATES', 'MARKS', 'PACKAGES', 'NEE
            'preamble', 'tex_env', 'limited', 'tex_version', 'lacking', 'make_format', 'balanced', 'refused', 'body',
            'Run', 'typeset', 'parts']
 
-# %% ../../nbs/14b_typeset.ipynb #95775477
+# %% ../../nbs/14b_typeset.ipynb #d955fe24
 import os, re, shutil, signal, subprocess, tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +19,7 @@ from ..core import BadInput, Skip, atomic_path, sha256
 from .corpus import Font, find_fonts, missing
 from .files import cache_dir
 
-# %% ../../nbs/14b_typeset.ipynb #a92c655f
+# %% ../../nbs/14b_typeset.ipynb #c1e66422
 @dataclass(frozen=True)
 class Template:
     "A look: all that stands before the text, as data."
@@ -65,7 +65,7 @@ ENGLISH = (
     ('acm', 'acmart', 'sigconf,nonacm', 'lm', '', 2, 'en', 'pdflatex', 'empty', r'\AtBeginDocument{\twocolumn}'),
     ('acm-small', 'acmart', 'acmsmall,nonacm', 'lm'))
 
-# %% ../../nbs/14b_typeset.ipynb #4ca4a701
+# %% ../../nbs/14b_typeset.ipynb #fa43d99c
 _CTEX = ('zh', 'xelatex')
 CHINESE = (
     ('ctex', 'ctexart', 'a4paper', 'FandolSong', 'margin=2.8cm', 1, *_CTEX),
@@ -83,7 +83,7 @@ CHINESE = (
     ('cjk-kai-2', 'article', '11pt,a4paper,twocolumn', 'gkai', 'margin=1.8cm', 2, 'zh', 'pdflatex', 'plain'))
 TEMPLATES = {row[0]: Template(*row) for row in ENGLISH+CHINESE}
 
-# %% ../../nbs/14b_typeset.ipynb #9fb9d76a
+# %% ../../nbs/14b_typeset.ipynb #846ce1a9
 MARKS = r'''
 \newwrite\VNf \newbox\VNx
 \protected\def\VNm#1{\pdfsavepos\write\VNf{#1 \the\pdflastxpos\space\the\pdflastypos\space0 0}}
@@ -146,7 +146,7 @@ def preamble(
     else: out.append(r'\pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{} \pdfcompresslevel=1')
     return '\n'.join([*out, rf'\AtBeginDocument{{\pagestyle{{{t.style}}}}}', t.extra, MARKS])
 
-# %% ../../nbs/14b_typeset.ipynb #f74bc7b4
+# %% ../../nbs/14b_typeset.ipynb #11ba6092
 def tex_env(
     folder, # of the run
 )->dict:
@@ -176,7 +176,7 @@ def limited(
         p.wait()
     return {-signal.SIGXCPU:'time limit', -signal.SIGXFSZ:'output limit'}.get(code, code)
 
-# %% ../../nbs/14b_typeset.ipynb #364cbd9c
+# %% ../../nbs/14b_typeset.ipynb #b612c6e9
 PACKAGES = ('texlive-latex-recommended texlive-fonts-recommended lmodern texlive-publishers texlive-xetex '
             'texlive-lang-chinese latex-cjk-common latex-cjk-chinese-arphic-gbsn00lp latex-cjk-chinese-arphic-gkai00mp')
 NEEDS = dict(acmart='comment environ footmisc hyperxmp manyfoot totpages xstring', ctexart='xeCJK', ctexrep='xeCJK')
@@ -223,7 +223,7 @@ def make_format(
         with atomic_path(path) as tmp: shutil.copyfile(d/'f.fmt', tmp)
     return name
 
-# %% ../../nbs/14b_typeset.ipynb #58ea8247
+# %% ../../nbs/14b_typeset.ipynb #5edb1260
 _INNER = r'\{(?:tabular|array|subarray|aligned|alignedat|gathered|split|[dr]?cases|smallmatrix|[pbBvV]?matrix)\}'
 _BAD = re.compile(
     r'\^\^|\\(?:(?:immediate|write|open(?:in|out)|read|input|include\w*|special|(?:cat|lc|uc|sf|math)code|(?:end)?csname|'
@@ -261,7 +261,7 @@ def refused(
         if odd is not None: return 'braces do not close', odd[:60]
     if font and (lost := {c for c in missing(tex, font) if c>'\u2e7f'}): return 'no glyph', ''.join(sorted(lost))[:20]
 
-# %% ../../nbs/14b_typeset.ipynb #7367aa53
+# %% ../../nbs/14b_typeset.ipynb #6ae3dc39
 def body(
     block,       # a `Block`
     start:int,   # the mark of its first atom
@@ -284,7 +284,7 @@ def body(
     if kind=='item': return rf"\VNi{block.level}{{{block.mark.replace('-', '$'+chr(92)+'bullet$')}}}{{{text}}}"
     return rf'\VNc{{{text}}}' if kind=='caption' else text+r'\par'
 
-# %% ../../nbs/14b_typeset.ipynb #1d48736a
+# %% ../../nbs/14b_typeset.ipynb #65209549
 @dataclass
 class Run:
     "What a run of TeX gave."
@@ -322,7 +322,7 @@ def _once(blocks, t, most, breaks, seconds):
         k = int(m[1] or -1)-first; errors.setdefault(k if 0<=k<len(blocks) else -1, m[2][:100])
     return got, end, starts, errors
 
-# %% ../../nbs/14b_typeset.ipynb #fafc6ece
+# %% ../../nbs/14b_typeset.ipynb #bffb0135
 def typeset(
     blocks,              # of `Block`
     t:Template,
@@ -361,7 +361,7 @@ def typeset(
     left += [(ks[int(np.searchsorted(starts, m, 'right'))-1], 'higher than a page', '') for m in gone]
     return Run(got['pdf'], pages, width, starts, [blocks[k] for k in ks], ks, sorted(left), used)
 
-# %% ../../nbs/14b_typeset.ipynb #3b575d15
+# %% ../../nbs/14b_typeset.ipynb #f894d921
 def parts(
     run:Run,
     marks,    # (n,) marks, in the order of reading; those below 0 are ignored
