@@ -3,7 +3,7 @@
 # which image token holds the character to be written next (cross-entropy over the image tokens, weight POINT). The patch is
 # against commit bdf6ab9:  git checkout bdf6ab9 && git apply runs/pointing.patch
 #   DATA=folder OUT=folder bash runs/pointing.sh          (DATA as in runs/nano.sh)
-# Results, on documents that training never saw, one look, text 14-18 px, n = 24 a row (zh four lines 14, zh 2x8 five):
+# Results (pointing-eval.jsonl, tools/one_look.py), on documents that training never saw, one look, n = 24 a row (zh four lines 14, zh 2x8 five):
 #                     shipped nano      after pointing-3
 #   1x8 one line      en 3.5  zh 4.4    en 2.7  zh 4.1   % CER
 #   2x8 two lines     en 55   zh 77     en 38   zh 43
