@@ -16,7 +16,7 @@ def draw(folder, lang, rows, cols, lines, n):
     of = lambda seed: PdfPages(folder, mode='lines', size=(32*rows, 32*cols), lines=(lines,lines), seed=seed, text_px=(14,18))
     found,engine = [],of(77)
     for i in range(400):
-        if i and i%len(engine)==0: engine = of(77+i//len(engine))
+        if i and i%len(engine)==0: engine = of(78+i//len(engine))
         try: s = engine[i%len(engine)]
         except Skip: continue
         if s.lang==lang and s.text.count('\n')==lines-1: found.append(s)
